@@ -1,0 +1,9 @@
+"""Longrun's models: `from model import build, load`. Imported when first used, because torch takes its time."""
+
+
+def __getattr__(name: str):
+    if name in ("build", "load"):
+        from . import assembly
+
+        return getattr(assembly, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,66 @@
+"""From options to a model, and from a run folder back to one."""
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .config import ModelConfig
+from .errors import ModelError
+from .pe.registry import encodings_for, schemes
+from .positions.registry import plans
+from .registry import Part, unknown
+from .transformer import Transformer, initialise
+
+
+def build(
+    vocab_size: int,
+    train_length: int,
+    model: dict[str, Any] | None = None,
+    pe: Part = "nope",
+    positions: Part = "contiguous",
+    seed: int = 0,
+) -> Transformer:
+    """A freshly initialised model.
+
+    model: options of `ModelConfig`.  pe, positions: a name, or {"name": NAME, option: value, ...}; options that are
+    missing come from configs/pe/NAME.yaml and configs/positions/NAME.yaml.
+    Raises ModelError for unknown names, unknown or mistyped options, and sizes that do not fit together.
+    """
+    config = model_config(model or {})
+    shape = config.shape(train_length)
+    pe, positions = schemes.resolve(pe), plans.resolve(positions)
+    network = Transformer(config, shape, vocab_size, encodings_for(shape, pe), plans.create(shape, positions))
+    network.config = {
+        "vocab_size": vocab_size,
+        "train_length": train_length,
+        "model": asdict(config),
+        "pe": pe,
+        "positions": positions,
+    }
+    initialise(network, seed)
+    return network
+
+
+def model_config(options: dict[str, Any]) -> ModelConfig:
+    known = [field.name for field in fields(ModelConfig)]
+    for key in options:
+        if key not in known:
+            raise ModelError(unknown(f"model.{key}", options[key], known, "option of the model"))
+    return ModelConfig(**options)
+
+
+def load(run: str | Path) -> Transformer:
+    """The model of a run folder: its newest valid checkpoint, in evaluation mode."""
+    from .checkpoint import load_model, newest
+
+    folder = Path(run)
+    checkpoint = newest(folder / "checkpoints")
+    if checkpoint is None:
+        raise ModelError(f"run={folder}: no checkpoint in {folder / 'checkpoints'}.\nTrain it first: python train.py ...")
+    with torch.device("meta"):
+        network = build(**checkpoint.state["model"])
+    network.to_empty(device="cpu")
+    load_model(checkpoint, network)
+    return network.eval()

@@ -1,0 +1,96 @@
+"""Multi-head attention: projections, the encoding's hooks, a kernel, and the cache of raw keys."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .kernels import View, attend
+from .pe.base import Context, PositionEncoding, State
+from .shape import Shape
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an encoding computes once a forward pass, for all the layers it acts in."""
+
+    value: Any
+    table: Tensor | None
+
+    @staticmethod
+    def of(encoding: PositionEncoding, context: Context) -> "Prepared":
+        positions = context.positions
+        with torch.autocast(positions.device.type, enabled=False):  # angles, distances and biases are float32
+            n = positions.shape[1]
+            if encoding.overrides("table") and not context.contiguous:
+                n = int(positions.max() - positions.min()) + 1
+            return Prepared(encoding.prepare(context), encoding.table(n, positions.device))
+
+
+@dataclass
+class LayerCache:
+    """Keys, values and per-token state of one layer. Keys are raw: mapping them at use is exact for every scheme."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def append(self, new: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add tokens along dimension 1 and return all of them."""
+        for name, tensor in new.items():
+            old = self.tensors.get(name)
+            self.tensors[name] = tensor if old is None else torch.cat([old, tensor], dim=1)
+        return self.tensors
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig, shape: Shape):
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads, shape.head_dim
+        channels = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+        self.qkv = nn.Linear(shape.width, channels, bias=config.bias)
+        self.out = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=config.bias)
+        self.q_norm = nn.RMSNorm(shape.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(shape.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+
+    def forward(
+        self,
+        x: Tensor,  # (B, Tq, D), normalised
+        encoding: PositionEncoding,
+        context: Context,
+        prepared: Prepared,
+        cache: LayerCache | None = None,
+        kernel: str = "auto",
+    ) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (-1, self.head_dim)).split((self.heads, self.kv_heads, self.kv_heads), 2)
+        q, k = self.q_norm(q), self.k_norm(k)
+        tokens = {"k": k, "v": v, **encoding.state(x)}
+        if cache is not None:
+            tokens = cache.append(tokens)
+        k, v = tokens["k"].transpose(1, 2), tokens["v"].transpose(1, 2)  # (B, H_kv, T, d)
+        state: State = {name: tensor for name, tensor in tokens.items() if name not in ("k", "v")}
+
+        q = encoding.map_q(q.transpose(1, 2), context, prepared.value, state)
+        k = encoding.map_k(k, context, prepared.value, state)
+        digest = encoding.digest(state, context)
+        view = View(encoding, context, prepared.value, prepared.table, digest, self.head_dim**-0.5)
+        o = attend(q, k, v, view, kernel)  # (B, H, Tq, d)
+        return self.out(o.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    """SwiGLU (2002.05202) or GELU."""
+
+    def __init__(self, config: ModelConfig, shape: Shape):
+        super().__init__()
+        hidden = config.hidden_width
+        self.gated = config.mlp == "swiglu"
+        self.up = nn.Linear(shape.width, 2 * hidden if self.gated else hidden, bias=config.bias)
+        self.down = nn.Linear(hidden, shape.width, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.gated:
+            return self.down(F.gelu(self.up(x)))
+        gate, value = self.up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * value)

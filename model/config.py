@@ -1,0 +1,72 @@
+"""The shape of the model. Torch-free, so that the command line can check it before torch is imported."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .errors import ModelError
+from .shape import Shape
+
+
+def _option(doc: str, default: Any, **rules: Any) -> Any:
+    return field(default=default, metadata={"doc": doc, **rules})
+
+
+@dataclass
+class ModelConfig:
+    """A decoder-only transformer, without its position encoding.
+
+    The only configuration whose defaults are in Python: `model.build` is a library call that must work without the
+    YAML files. The metadata (`choices`, `minimum`, `maximum`) is what `configs/validate.py` reads.
+    Raises ModelError when the numbers do not fit together.
+    """
+
+    layers: int = _option("number of blocks", 4, minimum=1)
+    width: int = _option("size of the residual stream", 128, minimum=1)
+    heads: int = _option("attention heads; width must be a multiple", 4, minimum=1)
+    kv_heads: int | None = _option("key/value heads (grouped-query attention); null = heads", None, minimum=1)
+    mlp: str = _option("the feed-forward block", "swiglu", choices=("swiglu", "gelu"))
+    hidden: int | None = _option("width inside the feed-forward block; null = chosen from width", None, minimum=1)
+    qk_norm: bool = _option("normalise queries and keys (RMS, per head)", False)
+    tie: bool = _option("input and output embedding share one matrix", True)
+    bias: bool = _option("biases in the linear layers", False)
+    dropout: float = _option("probability of dropping an activation", 0.0, minimum=0.0, maximum=0.95)
+    norm_eps: float = _option("epsilon of the normalisations", 1e-5, minimum=1e-12)
+    name: str = _option("what the size is called in folder names and tables; changes nothing", "custom")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value, choices = getattr(self, item.name), item.metadata.get("choices")
+            lowest = item.metadata.get("minimum")
+            if choices and value not in choices:
+                raise ModelError(f"model.{item.name}={value}: expected one of {', '.join(choices)}")
+            if lowest is not None and value is not None and value < lowest:
+                raise ModelError(f"model.{item.name}={value}: expected {lowest} or more")
+        if self.width % self.heads:
+            near = max(self.heads, round(self.width / self.heads) * self.heads)
+            raise ModelError(
+                f"model.width={self.width} is not a multiple of model.heads={self.heads}: "
+                f"every head has the same size.\nTry model.width={near}"
+            )
+        if self.kv_heads and self.heads % self.kv_heads:
+            fitting = [n for n in range(1, self.heads + 1) if self.heads % n == 0]
+            raise ModelError(
+                f"model.kv_heads={self.kv_heads} does not divide model.heads={self.heads}: "
+                f"every key/value head serves the same number of heads.\n"
+                f"Try model.kv_heads with one of {', '.join(map(str, fitting))}"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def hidden_width(self) -> int:
+        """`hidden`, or a block of about 8 width^2 parameters: 4 width for GELU, 8/3 width for SwiGLU's two inputs."""
+        if self.hidden is not None:
+            return self.hidden
+        return 4 * self.width if self.mlp == "gelu" else 16 * round(self.width * 8 / 3 / 16)
+
+    def shape(self, train_length: int) -> Shape:
+        return Shape(
+            self.width, self.heads, self.kv_heads or self.heads, self.head_dim, self.layers, train_length
+        )

@@ -1,0 +1,183 @@
+"""The attention kernels. All take what `View` describes and agree in values and gradients wherever each is legal.
+
+`dense`    the oracle: one float32 matrix of logits, masks by explicit comparison. For tests.
+`chunked`  blocks of queries against the keys they may see: memory O(T) for inference, nothing above the diagonal
+           beyond a block, biases over distance through a strided view. The CPU's default and the home of every
+           content-dependent scheme.
+`flash`    torch's scaled_dot_product_attention, for schemes that leave the logits alone.
+`flex`     compiled FlexAttention for biases on CUDA (model/flex.py).
+
+Shapes: q (B, H, Tq, d), k (B, H, T, d), v (B, H, T, d_v) -> (B, H, Tq, d_v); the queries are the last Tq of T tokens.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+
+from .pe.base import Block, Context, PositionEncoding
+
+CHUNK = 256  # queries a block; measured best from T=256 to 16k on AVX-512 in bf16
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True)
+class View:
+    """How a layer's queries see its keys: the encoding and what it computed for this forward pass."""
+
+    encoding: PositionEncoding
+    context: Context
+    prepared: Any  # encoding.prepare(context)
+    table: Tensor | None  # encoding.table(n), float32 (H|1, n)
+    digest: Any  # encoding.digest(state, context)
+    scale: float
+
+    def block(self, rows: slice, columns: slice) -> Block:
+        return Block(self.context, self.prepared, self.digest, rows, columns)
+
+    @property
+    def plain(self) -> bool:
+        """Causal softmax of dot products: nothing is added, hidden or computed otherwise."""
+        return self.context.documents is None and not self.encoding.overrides(
+            "table", "bias", "scores", "allowed", "sink"
+        )
+
+    @property
+    def toeplitz(self) -> bool:
+        """All that is added to the logits is a function of the difference of indices."""
+        return (
+            self.context.contiguous
+            and self.context.documents is None
+            and not self.encoding.overrides("bias", "scores", "allowed")
+        )
+
+
+def choose(view: View, q: Tensor) -> str:
+    """The fastest legal kernel, by which hooks are overridden, device, dtype and length."""
+    if view.plain:
+        # Measured on CPU: SDPA loses to the chunked kernel in bf16 at every length, and wins in float32 from 1,024 on.
+        slow = q.device.type == "cpu" and (q.dtype == torch.bfloat16 or q.shape[2] < 1024)
+        return "chunked" if slow else "flash"
+    return "chunked"
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, view: View, kernel: str = "auto") -> Tensor:
+    if kernel == "auto":
+        kernel = choose(view, q)
+    assert kernel != "flash" or view.plain, "flash would silently drop this encoding's logits"
+    if k.shape[1] != q.shape[1]:  # grouped queries: every group of heads reads the same key head
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    return KERNELS[kernel](q, k, v, view)
+
+
+def flash(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
+    if q.shape[2] == 1:
+        return F.scaled_dot_product_attention(q, k, v, scale=view.scale)
+    if q.shape[2] == k.shape[2]:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=view.scale)
+    # is_causal aligns to the upper left corner: with cached keys that hides all but the first few.
+    mask = causal_lower_right(q.shape[2], k.shape[2])
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=view.scale)
+
+
+def dense(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
+    with torch.autocast(q.device.type, enabled=False):
+        rows = slice(k.shape[2] - q.shape[2], k.shape[2])
+        scores = view.encoding.scores(q.float(), k.float(), view.scale, view.block(rows, slice(0, k.shape[2])))
+        out = _softmax(scores + _additive(view, rows, slice(0, k.shape[2])), view.encoding.sink()) @ v.float()
+    return out.to(v.dtype)
+
+
+def chunked(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
+    sink = view.encoding.sink()
+    if not view.toeplitz:
+        blocks = []
+        for rows, columns, local in _blocks(q, k, view):
+            scores = view.encoding.scores(q[:, :, local], k[:, :, columns], view.scale, view.block(rows, columns))
+            weights = _softmax(scores + _additive(view, rows, columns), sink)
+            blocks.append(weights.to(v.dtype) @ v[:, :, columns])
+        return torch.cat(blocks, dim=2)
+
+    # With the keys in reverse order a function of i - j is constant along anti-diagonals, and then the (tq, tk) block of
+    # biases is a strided view of the table: no T x T tensor, no gather. Softmax does not mind the order of the keys.
+    n = k.shape[2]
+    k, v = k.flip(2), v.flip(2)
+    table = view.table if view.table is not None else torch.zeros(1, n, device=q.device)
+    padded = F.pad(table[:, :n], (CHUNK, 0), value=NEVER)  # negative distances: the future
+    blocks = []
+    for rows, columns, local in _blocks(q, k, view):
+        back = slice(n - columns.stop, n - columns.start)
+        first = CHUNK + rows.start - columns.stop + 1  # where distance(rows.start, columns.stop - 1) lies
+        bias = Hankel.apply(padded, first, rows.stop - rows.start, columns.stop - columns.start)
+        scores = view.encoding.scores(q[:, :, local], k[:, :, back], view.scale, view.block(rows, columns))
+        blocks.append(_softmax(scores + bias, sink).to(v.dtype) @ v[:, :, back])
+    return torch.cat(blocks, dim=2) if len(blocks) > 1 else blocks[0]
+
+
+class Hankel(torch.autograd.Function):
+    """(H, n) -> (H, rows, columns) with element [h, r, c] = source[h, first + r + c], without a copy."""
+
+    @staticmethod
+    def forward(ctx, source: Tensor, first: int, rows: int, columns: int) -> Tensor:
+        ctx.first, ctx.size = first, source.shape
+        view = source.as_strided((source.shape[0], rows, columns), (source.stride(0), 1, 1), first)
+        return view
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        heads, rows, columns = gradient.shape
+        # Sums along anti-diagonals: pad each row so that the next one starts one place further left, and add the rows.
+        slanted = F.pad(gradient, (0, rows)).flatten(1)[:, :-rows].reshape(heads, rows, columns + rows - 1)
+        out = gradient.new_zeros(ctx.size)
+        out[:, ctx.first : ctx.first + rows + columns - 1] = slanted.sum(1)
+        return out, None, None, None
+
+
+def _blocks(q: Tensor, k: Tensor, view: View) -> Iterator[tuple[slice, slice, slice]]:
+    """Blocks of queries: their rows, the columns they can see, and their place in q."""
+    offset = k.shape[2] - q.shape[2]
+    reach = view.encoding.reach()
+    for start in range(0, q.shape[2], CHUNK):
+        stop = min(start + CHUNK, q.shape[2])
+        # Positions of distinct tokens differ by at least their indices, so a reach in positions bounds the indices too.
+        first = 0 if reach is None else max(0, offset + start - reach + 1)
+        yield slice(offset + start, offset + stop), slice(first, offset + stop), slice(start, stop)
+
+
+def _additive(view: View, rows: slice, columns: slice) -> Tensor:
+    """Float32, broadcast over (B, H, tq, tk): bias where a key may be seen, -inf elsewhere. No views, no tricks."""
+    device = view.context.positions.device
+    i = torch.arange(rows.start, rows.stop, device=device)[:, None]
+    j = torch.arange(columns.start, columns.stop, device=device)
+    visible = (j <= i)[None, None]
+    block = view.block(rows, columns)
+    if view.context.documents is not None:
+        documents = view.context.documents
+        visible = visible & (documents[:, None, rows, None] == documents[:, None, None, columns])
+    allowed = view.encoding.allowed(block.query_positions[:, :, None], block.key_positions[:, None, :])
+    if allowed is not None:
+        visible = visible & allowed[:, None]
+    total = torch.zeros((), device=device)
+    if view.table is not None:
+        distance = block.distance().clamp(min=0, max=view.table.shape[1] - 1)  # the future is hidden below
+        total = total + view.table[:, distance].transpose(0, 1)
+    bias = view.encoding.bias(block)
+    if bias is not None:
+        total = total + bias
+    return torch.where(visible, total, NEVER)
+
+
+def _softmax(scores: Tensor, sink: Tensor | None) -> Tensor:
+    """Float32 softmax over the last dimension, with a sink logit (H,) in the denominator if there is one."""
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32)
+    if sink is None:
+        return weights
+    lse = torch.logsumexp(scores.float(), dim=-1, keepdim=True)
+    return weights * torch.sigmoid(lse - sink.float()[:, None, None])
+
+
+KERNELS = {"dense": dense, "chunked": chunked, "flash": flash}

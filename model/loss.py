@@ -1,0 +1,66 @@
+"""Cross-entropy of a linear output layer without ever holding all the logits.
+
+At 16k tokens and 50k words the logits alone are 3.3 GB in float32. Here they exist for `ROWS` tokens at a time, and in
+training their gradient is taken in the forward pass, so nothing of size (tokens, vocabulary) is kept for the backward.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOGITS = 2**21  # logits held at a time; 8 MiB in float32 stays near the cache
+
+
+def _rows(vocabulary: int) -> int:
+    return max(64, LOGITS // vocabulary)
+
+
+def _compute_dtype(hidden: Tensor) -> torch.dtype:
+    kind = hidden.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+
+
+def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """-log p(target) of each token, float32 (N,): hidden (N, D), weight (V, D), targets (N,). No gradient."""
+    dtype = _compute_dtype(hidden)
+    weight = weight.to(dtype)
+    parts = []
+    for h, t in zip(hidden.split(_rows(len(weight))), targets.split(_rows(len(weight))), strict=True):
+        parts.append(F.cross_entropy((h.to(dtype) @ weight.T).float(), t, reduction="none"))
+    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+
+
+def mean_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy, a scalar with gradient: hidden (N, D), weight (V, D), targets (N,)."""
+    return _MeanNLL.apply(hidden, weight, targets, _compute_dtype(hidden))
+
+
+class _MeanNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        rows, count = _rows(len(weight)), max(1, len(targets))
+        w = weight.to(dtype)
+        total = torch.zeros((), device=hidden.device)
+        need = any(ctx.needs_input_grad[:2])
+        d_hidden = torch.empty_like(hidden) if need else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if need else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            for start in range(0, len(targets), rows):
+                part = slice(start, start + rows)
+                h, t = hidden[part].to(dtype), targets[part, None]
+                logp = torch.log_softmax(h @ w.T, dim=-1, dtype=torch.float32)
+                total -= logp.gather(1, t).sum()
+                if need:
+                    g = logp.exp_()  # d loss / d logits = p - onehot
+                    g.scatter_add_(1, t, torch.full_like(t, -1, dtype=torch.float32))
+                    g = g.to(dtype)
+                    d_hidden[part] = g @ w
+                    d_weight += g.T @ h
+        if need:
+            ctx.save_for_backward(d_hidden.div_(count), d_weight.div_(count).to(weight.dtype))
+        return total / count
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        d_hidden, d_weight = ctx.saved_tensors
+        return d_hidden * gradient, d_weight * gradient, None, None

@@ -1,0 +1,45 @@
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..shape import Shape
+from .base import Context, PositionEncoding, State, require
+from .rotation import Rotation, angles, rotate
+
+
+class Rope(PositionEncoding):
+    """Rotary position embedding (2104.09864): <R_i q, R_j k> = <q, R_(j-i) k>, R_t turns pair c by t * base^(-2c/r).
+
+    layout: which channels form a pair. `half`: (c, c + r/2), as GPT-NeoX and the Llama of transformers; `interleaved`:
+    (2c, 2c+1), as GPT-J, Meta's Llama and GLM. Equal up to a permutation of the rows of W_q and W_k.
+    partial: share of the head's channels that turn, the first r = partial * d; exponents use r (GPT-NeoX, GLM-4).
+    """
+
+    relative = True
+
+    def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], partial: float):
+        super().__init__(shape)
+        require(base > 0, f"pe.base={base}: frequencies are powers of the base.\nTry pe.base=10000")
+        require(0 < partial <= 1, f"pe.partial={partial}: expected a share above 0, at most 1.\nTry pe.partial=0.5")
+        rotated = partial * shape.head_dim
+        require(
+            rotated == int(rotated) and rotated % 2 == 0,
+            f"pe.partial={partial} turns {rotated:g} of the {shape.head_dim} channels of a head, and they turn in pairs.\n"
+            f"Try an even number of channels: model.width={2 * shape.heads * max(1, shape.head_dim // 2)} pe.partial=1",
+        )
+        self.base, self.layout, self.rotated = base, layout, int(rotated)
+
+    def frequencies(self, device: torch.device | None = None) -> Tensor:
+        """Radians a position of each pair, float64 (r/2,)."""
+        exponent = torch.arange(0, self.rotated, 2, device=device, dtype=torch.float64) / self.rotated
+        return self.base**-exponent
+
+    def prepare(self, context: Context) -> Rotation:
+        return angles(context.positions, self.frequencies(context.positions.device))
+
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return rotate(q, prepared.last(context.queries), self.layout)
+
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return rotate(k, prepared, self.layout)

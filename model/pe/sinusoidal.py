@@ -1,0 +1,36 @@
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..shape import Shape
+from .base import Context, PositionEncoding, require
+
+
+class Sinusoidal(PositionEncoding):
+    """Sinusoidal positions (1706.03762): x_t * sqrt(D) + PE(t), PE(t, 2c) = sin(t / base^(2c/D)), PE(t, 2c+1) = cos(same).
+
+    layout: `interleaved` is the paper's order; `concatenated` puts all sines in front of all cosines (tensor2tensor, with
+    the paper's exponents). They differ by a permutation of channels only.
+    """
+
+    def __init__(self, shape: Shape, *, base: float, layout: Literal["interleaved", "concatenated"]):
+        super().__init__(shape)
+        require(base > 1, f"pe.base={base}: wavelengths grow with powers of the base.\nTry pe.base=10000")
+        require(
+            shape.width % 2 == 0,
+            f"model.width={shape.width}: sines and cosines come in pairs.\nTry model.width={shape.width + 1}",
+        )
+        self.base, self.layout = base, layout
+
+    def code(self, positions: Tensor) -> Tensor:
+        """Float32 codes of positions (...): (..., D)."""
+        d = self.shape.width
+        exponent = torch.arange(0, d, 2, device=positions.device, dtype=torch.float64) / d
+        angle = (positions.double()[..., None] * self.base**-exponent).float()
+        parts = [angle.sin(), angle.cos()]
+        return torch.stack(parts, -1).flatten(-2) if self.layout == "interleaved" else torch.cat(parts, -1)
+
+    def embed(self, x: Tensor, context: Context) -> Tensor:
+        return x * math.sqrt(self.shape.width) + self.code(context.query_positions).to(x.dtype)

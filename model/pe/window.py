@@ -1,0 +1,27 @@
+import torch
+from torch import Tensor
+
+from ..shape import Shape
+from .base import DistanceBias, distances, require
+
+
+class Window(DistanceBias):
+    """Sliding-window attention (2004.05150, Mistral): a query sees the last `size` keys, itself included.
+
+    Nothing else tells positions apart, so it is mostly a part of a composition, and the windowed control of evaluations.
+    A stack of N layers still sees N * (size - 1) tokens back.
+
+    size: null is the training length.
+    """
+
+    def __init__(self, shape: Shape, *, size: int | None):
+        super().__init__(shape)
+        self.size = shape.train_length if size is None else size
+        require(self.size >= 1, f"pe.size={size}: a window holds at least the query itself.\nTry pe.size=128")
+
+    def table(self, n: int, device: torch.device | None = None) -> Tensor:
+        distance = distances(n, device)[None]
+        return torch.where(distance < self.size, 0.0, float("-inf"))
+
+    def reach(self) -> int:
+        return self.size

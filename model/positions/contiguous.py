@@ -1,0 +1,5 @@
+from .base import PositionPlan
+
+
+class Contiguous(PositionPlan):
+    """0, 1, 2, ...: what everybody does."""

@@ -1,0 +1,212 @@
+"""A decoder-only transformer whose position encoding is a plug-in.
+
+    x = embed(tokens)
+    x = x + attention(norm(x))
+    x = x + mlp(norm(x))            for every layer
+    logits = norm(x) W^T
+
+Shapes: B batch, T tokens, D width, V vocabulary.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import MLP, Attention, LayerCache, Prepared
+from .config import ModelConfig
+from .errors import ModelError
+from .loss import mean_nll, token_nll
+from .pe.base import Context, PositionEncoding
+from .positions.base import PositionPlan
+from .shape import Shape
+
+UNSCORED = -100  # a target that is not scored, as in torch.nn.functional.cross_entropy
+
+
+@dataclass
+class Cache:
+    """Everything that decoding remembers: raw keys, values and state of each layer, and the positions handed out."""
+
+    layers: list[LayerCache]
+    length: int = 0
+    positions: Tensor | None = field(default=None)  # drawn up front by plans that are random
+
+
+class Layer(nn.Module):
+    def __init__(self, config: ModelConfig, shape: Shape):
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(shape.width, eps=config.norm_eps)
+        self.attention = Attention(config, shape)
+        self.mlp_norm = nn.RMSNorm(shape.width, eps=config.norm_eps)
+        self.mlp = MLP(config, shape)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
+        x = x + self._drop(self.attention(self.attention_norm(x), *args, **kwargs))
+        return x + self._drop(self.mlp(self.mlp_norm(x)))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class Transformer(nn.Module):
+    """`encodings` holds one position encoding a layer; layers may share one."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        shape: Shape,
+        vocab_size: int,
+        encodings: list[PositionEncoding],
+        plan: PositionPlan,
+    ):
+        super().__init__()
+        assert len(encodings) == shape.layers
+        self.shape, self.vocab_size, self.train_length = shape, vocab_size, shape.train_length
+        self.plan, self.dropout, self.kernel = plan, config.dropout, "auto"
+        self.embedding = nn.Embedding(vocab_size, shape.width)
+        self.layers = nn.ModuleList(Layer(config, shape) for _ in range(shape.layers))
+        self.norm = nn.RMSNorm(shape.width, eps=config.norm_eps)
+        self.head = None if config.tie else nn.Linear(shape.width, vocab_size, bias=False)
+        self.use_encodings(encodings)
+
+    def use_encodings(self, encodings: list[PositionEncoding]) -> None:
+        """Put one encoding into each layer; the same object in several layers is computed once a forward pass."""
+        unique = list(dict.fromkeys(encodings))
+        self.encodings = nn.ModuleList(unique)
+        self.encoding_of_layer = [unique.index(encoding) for encoding in encodings]
+
+    def forward(
+        self,
+        tokens: Tensor,
+        targets: Tensor | None = None,
+        cache: Cache | None = None,
+        documents: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Logits float32 (B, T, V) of tokens int64 (B, T); the mean cross-entropy (a scalar) if targets are given.
+
+        targets: int64 (B, T), UNSCORED where not scored.  cache: tokens continue what it holds.
+        documents: (B, T) number of the document of each token, for packed rows: attention stays inside a document.
+        """
+        x = self.hidden(tokens, cache, documents, generator)
+        if targets is None:
+            return F.linear(x, self.output_weight).float()
+        scored = targets != UNSCORED
+        if scored.all():
+            return mean_nll(x.flatten(0, 1), self.output_weight, targets.flatten())
+        return mean_nll(x[scored], self.output_weight, targets[scored])
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy over the scored targets, in nats; the logits are never all in memory."""
+        return self(tokens, targets)
+
+    @torch.no_grad()
+    def nll(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """-log p of every scored target in row-major order, float32 (number scored,), in nats."""
+        scored = targets != UNSCORED
+        return token_nll(self.hidden(tokens)[scored], self.output_weight, targets[scored])
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        cache: Cache | None = None,
+        documents: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Normalised outputs of the last layer (B, T, D)."""
+        context = self._context(tokens, cache, documents, generator)
+        x = self.embedding(tokens)
+        for leaf in self._leaves():
+            x = leaf.embed(x, context)
+        if self.dropout:
+            x = F.dropout(x, self.dropout, self.training)
+        prepared = [Prepared.of(encoding, context) for encoding in self.encodings]
+        for index, layer in enumerate(self.layers):
+            which = self.encoding_of_layer[index]
+            memory = None if cache is None else cache.layers[index]
+            x = layer(x, self.encodings[which], context, prepared[which], memory, self.kernel)
+        if cache is not None:
+            cache.length += tokens.shape[1]
+        return self.norm(x)
+
+    def new_cache(self) -> Cache:
+        return Cache([LayerCache() for _ in self.layers])
+
+    @property
+    def output_weight(self) -> Tensor:
+        return self.embedding.weight if self.head is None else self.head.weight
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence the encodings can serve, None if there is no limit."""
+        limits = [leaf.max_positions for leaf in self._leaves() if leaf.max_positions is not None]
+        return min(limits, default=None)
+
+    def parameter_count(self, embedding: bool = True) -> int:
+        """Number of parameters; without those of the embedding and the output layer if `embedding` is False."""
+        outside = {id(self.embedding.weight), id(self.output_weight)}
+        return sum(p.numel() for p in self.parameters() if embedding or id(p) not in outside)
+
+    def _context(self, tokens, cache, documents, generator) -> Context:
+        batch, new = tokens.shape
+        total = new + (0 if cache is None else cache.length)
+        limit = self.max_positions
+        if limit is not None and total > limit:
+            raise ModelError(
+                f"length={total}: this position encoding has positions for {limit} tokens only.\n"
+                f"Use at most {limit} tokens, or train with train.length={total}."
+            )
+        if cache is not None and cache.positions is not None:
+            positions = cache.positions[:, :total]
+        else:
+            positions = self.plan.positions(
+                batch, total, tokens.device, self.training, generator, tokens=tokens, documents=documents
+            )
+        return Context(positions, new, self.train_length, total, self.plan.contiguous, documents)
+
+    def _leaves(self) -> list[PositionEncoding]:
+        """Every encoding once, those inside compositions one by one."""
+        return list(dict.fromkeys(leaf for encoding in self.encodings for leaf in encoding.leaves()))
+
+
+@torch.no_grad()
+def initialise(model: Transformer, seed: int) -> None:
+    """Draw every parameter. The table:
+
+    embedding.weight            N(0, 0.02^2); also the output layer when tied
+    head.weight                 N(0, 1 / D)
+    attention.qkv, mlp.up       N(0, 1 / fan_in)
+    attention.out, mlp.down     N(0, 1 / (2 * layers * fan_in)): the residual stream's variance stays near 1
+    norms                       1
+    linear biases               0
+    encodings                   each scheme's own `reset`
+
+    Each draw has a generator of its own, seeded with (seed, name). So with one seed all schemes start from the same
+    weights wherever shapes coincide, however many parameters an encoding adds.
+    """
+    deep = (2 * len(model.layers)) ** -0.5
+    for name, module in model.named_modules():
+        if name.startswith("encodings"):
+            continue
+        if isinstance(module, nn.RMSNorm):
+            module.weight.fill_(1)
+        elif isinstance(module, nn.Embedding):
+            module.weight.normal_(0, 0.02, generator=generator_for(seed, name, module.weight.device))
+        elif isinstance(module, nn.Linear):
+            std = module.in_features**-0.5 * (deep if name.endswith((".out", ".down")) else 1.0)
+            module.weight.normal_(0, std, generator=generator_for(seed, name, module.weight.device))
+            if module.bias is not None:
+                module.bias.zero_()
+    for name, module in model.encodings.named_modules():
+        if isinstance(module, PositionEncoding) and any(True for _ in module.parameters()):
+            module.reset(generator_for(seed, f"encodings.{name}", next(module.parameters()).device))
+
+
+def generator_for(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that depends on the seed and a name only."""
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=7).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest))
