@@ -8,6 +8,7 @@ import torch
 
 from .config import ModelConfig
 from .errors import ModelError
+from .extension.base import extended
 from .pe.registry import encodings_for, schemes
 from .positions.registry import plans
 from .registry import Part, unknown
@@ -21,17 +22,21 @@ def build(
     pe: Part = "nope",
     positions: Part = "contiguous",
     seed: int = 0,
+    extension: Part | None = None,
+    extension_length: int | None = None,
 ) -> Transformer:
     """A freshly initialised model.
 
     model: options of `ModelConfig`.  pe, positions: a name, or {"name": NAME, option: value, ...}; options that are
     missing come from configs/pe/NAME.yaml and configs/positions/NAME.yaml.
+    extension: put on the encodings for sequences of `extension_length` tokens, as `extended` does to a trained model.
     Raises ModelError for unknown names, unknown or mistyped options, and sizes that do not fit together.
     """
     config = model_config(model or {})
     shape = config.shape(train_length)
     pe, positions = schemes.resolve(pe), plans.resolve(positions)
     network = Transformer(config, shape, vocab_size, encodings_for(shape, pe), plans.create(shape, positions))
+    check_positions(network, pe["name"], positions["name"])
     network.config = {
         "vocab_size": vocab_size,
         "train_length": train_length,
@@ -39,8 +44,27 @@ def build(
         "pe": pe,
         "positions": positions,
     }
+    if extension is not None:
+        network = extended(network, extension, train_length if extension_length is None else extension_length)
     initialise(network, seed)
     return network
+
+
+def check_positions(network: Transformer, pe: str, positions: str) -> None:
+    """Refuse a position plan that hands out what the encodings have no code for."""
+    leaves = [leaf for encoding in network.encodings for leaf in encoding.leaves()]
+    ends = [leaf.max_positions for leaf in leaves if leaf.max_positions is not None]
+    if network.plan.fractional and (ends or any(leaf.whole_positions for leaf in leaves)):
+        raise ModelError(
+            f"positions={positions} gives fractions, and pe={pe} looks whole positions up.\n"
+            f"Try pe=rope or pe=sinusoidal, or positions=randomised"
+        )
+    end = network.plan.end(network.train_length, training=True)
+    if end > min(ends, default=end):
+        raise ModelError(
+            f"positions={positions} goes up to position {end - 1}, and pe={pe} has {min(ends)} positions.\n"
+            f"Give the encoding {end} positions, or try positions=contiguous"
+        )
 
 
 def model_config(options: dict[str, Any]) -> ModelConfig:

@@ -24,10 +24,8 @@ class Prepared:
     def of(encoding: PositionEncoding, context: Context) -> "Prepared":
         positions = context.positions
         with torch.autocast(positions.device.type, enabled=False):  # angles, distances and biases are float32
-            n = positions.shape[1]
-            if encoding.overrides("table") and not context.contiguous:
-                n = int(positions.max() - positions.min()) + 1
-            return Prepared(encoding.prepare(context), encoding.table(n, positions.device))
+            table = encoding.table(context.span, positions.device) if encoding.overrides("table") else None
+            return Prepared(encoding.prepare(context), table)
 
 
 @dataclass

@@ -67,6 +67,4 @@ class ModelConfig:
         return 4 * self.width if self.mlp == "gelu" else 16 * round(self.width * 8 / 3 / 16)
 
     def shape(self, train_length: int) -> Shape:
-        return Shape(
-            self.width, self.heads, self.kv_heads or self.heads, self.head_dim, self.layers, train_length
-        )
+        return Shape(self.width, self.heads, self.kv_heads or self.heads, self.head_dim, self.layers, train_length)

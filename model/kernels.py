@@ -43,7 +43,7 @@ class View:
     def plain(self) -> bool:
         """Causal softmax of dot products: nothing is added, hidden or computed otherwise."""
         return self.context.documents is None and not self.encoding.overrides(
-            "table", "bias", "scores", "allowed", "sink"
+            "table", "bias", "scores", "allowed", "sink", "values"
         )
 
     @property
@@ -52,7 +52,7 @@ class View:
         return (
             self.context.contiguous
             and self.context.documents is None
-            and not self.encoding.overrides("bias", "scores", "allowed")
+            and not self.encoding.overrides("bias", "scores", "allowed", "values")
         )
 
 
@@ -86,9 +86,10 @@ def flash(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
 
 def dense(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
     with torch.autocast(q.device.type, enabled=False):
-        rows = slice(k.shape[2] - q.shape[2], k.shape[2])
-        scores = view.encoding.scores(q.float(), k.float(), view.scale, view.block(rows, slice(0, k.shape[2])))
-        out = _softmax(scores + _additive(view, rows, slice(0, k.shape[2])), view.encoding.sink()) @ v.float()
+        block = view.block(slice(k.shape[2] - q.shape[2], k.shape[2]), slice(0, k.shape[2]))
+        scores = view.encoding.scores(q.float(), k.float(), view.scale, block)
+        weights = _softmax(scores + _additive(view, block), view.encoding.sink())
+        out = view.encoding.values(weights, v.float(), block)
     return out.to(v.dtype)
 
 
@@ -97,9 +98,10 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
     if not view.toeplitz:
         blocks = []
         for rows, columns, local in _blocks(q, k, view):
-            scores = view.encoding.scores(q[:, :, local], k[:, :, columns], view.scale, view.block(rows, columns))
-            weights = _softmax(scores + _additive(view, rows, columns), sink)
-            blocks.append(weights.to(v.dtype) @ v[:, :, columns])
+            block = view.block(rows, columns)
+            scores = view.encoding.scores(q[:, :, local], k[:, :, columns], view.scale, block)
+            weights = _softmax(scores + _additive(view, block), sink).to(v.dtype)
+            blocks.append(view.encoding.values(weights, v[:, :, columns], block))
         return torch.cat(blocks, dim=2)
 
     # With the keys in reverse order a function of i - j is constant along anti-diagonals, and then the (tq, tk) block of
@@ -148,23 +150,18 @@ def _blocks(q: Tensor, k: Tensor, view: View) -> Iterator[tuple[slice, slice, sl
         yield slice(offset + start, offset + stop), slice(first, offset + stop), slice(start, stop)
 
 
-def _additive(view: View, rows: slice, columns: slice) -> Tensor:
+def _additive(view: View, block: Block) -> Tensor:
     """Float32, broadcast over (B, H, tq, tk): bias where a key may be seen, -inf elsewhere. No views, no tricks."""
-    device = view.context.positions.device
-    i = torch.arange(rows.start, rows.stop, device=device)[:, None]
-    j = torch.arange(columns.start, columns.stop, device=device)
-    visible = (j <= i)[None, None]
-    block = view.block(rows, columns)
+    visible = block.visible()[None, None]
     if view.context.documents is not None:
         documents = view.context.documents
-        visible = visible & (documents[:, None, rows, None] == documents[:, None, None, columns])
+        visible = visible & (documents[:, None, block.rows, None] == documents[:, None, None, block.columns])
     allowed = view.encoding.allowed(block.query_positions[:, :, None], block.key_positions[:, None, :])
     if allowed is not None:
         visible = visible & allowed[:, None]
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), device=visible.device)
     if view.table is not None:
-        distance = block.distance().clamp(min=0, max=view.table.shape[1] - 1)  # the future is hidden below
-        total = total + view.table[:, distance].transpose(0, 1)
+        total = total + block.spread(view.table)
     bias = view.encoding.bias(block)
     if bias is not None:
         total = total + bias

@@ -23,7 +23,7 @@ from .errors import ModelError
 ROOT = Path(__file__).resolve().parent
 CONFIGS = ROOT.parent / "configs"
 
-Part = str | dict  # an option annotated `list[Part]` holds further plug-ins of the same group
+Part = str | dict  # an option annotated `Part` or `list[Part]` holds further plug-ins of the same group
 _TYPES = {"Literal": Literal, "Any": Any, "Part": "part", "int": int, "float": float, "bool": bool, "str": str}
 _TYPES |= {"list": list, "dict": dict, "None": None}
 
@@ -82,6 +82,8 @@ class Registry:
     def _checked(self, key: str, value: Any, annotation: Any, known: dict[str, Any]) -> Any:
         if annotation == list["part"] and isinstance(value, list):
             return [self.resolve(part) for part in value]
+        if annotation == "part" and isinstance(value, str | dict):
+            return self.resolve(value)
         if type(value) is int and matches(float(value), annotation) and not matches(value, annotation):
             value = float(value)
         if not matches(value, annotation):

@@ -9,7 +9,7 @@ Shapes: B batch, T tokens, D width, V vocabulary.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,8 @@ class Cache:
 
     layers: list[LayerCache]
     length: int = 0
-    positions: Tensor | None = field(default=None)  # drawn up front by plans that are random
+    capacity: int | None = None  # tokens it will hold in the end; random position plans have to know
+    positions: Tensor | None = None  # of `capacity` tokens, where they are drawn all at once
 
 
 class Layer(nn.Module):
@@ -91,6 +92,7 @@ class Transformer(nn.Module):
 
         targets: int64 (B, T), UNSCORED where not scored.  cache: tokens continue what it holds.
         documents: (B, T) number of the document of each token, for packed rows: attention stays inside a document.
+        generator: what a random position plan draws from (see `positions.base.Drawn`).
         """
         x = self.hidden(tokens, cache, documents, generator)
         if targets is None:
@@ -100,15 +102,22 @@ class Transformer(nn.Module):
             return mean_nll(x.flatten(0, 1), self.output_weight, targets.flatten())
         return mean_nll(x[scored], self.output_weight, targets[scored])
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Mean cross-entropy over the scored targets, in nats; the logits are never all in memory."""
-        return self(tokens, targets)
+        return self(tokens, targets, generator=generator)
 
     @torch.no_grad()
-    def nll(self, tokens: Tensor, targets: Tensor) -> Tensor:
+    def nll(self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """-log p of every scored target in row-major order, float32 (number scored,), in nats."""
         scored = targets != UNSCORED
-        return token_nll(self.hidden(tokens)[scored], self.output_weight, targets[scored])
+        x = self.hidden(tokens, generator=generator)
+        return token_nll(x[scored], self.output_weight, targets[scored])
+
+    def last_logits(
+        self, tokens: Tensor, cache: Cache | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Logits float32 (B, V) of the token after the last one."""
+        return F.linear(self.hidden(tokens, cache, generator=generator)[:, -1], self.output_weight).float()
 
     def hidden(
         self,
@@ -133,8 +142,9 @@ class Transformer(nn.Module):
             cache.length += tokens.shape[1]
         return self.norm(x)
 
-    def new_cache(self) -> Cache:
-        return Cache([LayerCache() for _ in self.layers])
+    def new_cache(self, capacity: int | None = None) -> Cache:
+        """An empty cache; capacity: tokens it will hold in the end, where a random position plan has to know."""
+        return Cache([LayerCache() for _ in self.layers], capacity=capacity)
 
     @property
     def output_weight(self) -> Tensor:
@@ -142,9 +152,23 @@ class Transformer(nn.Module):
 
     @property
     def max_positions(self) -> int | None:
-        """Longest sequence the encodings can serve, None if there is no limit."""
-        limits = [leaf.max_positions for leaf in self._leaves() if leaf.max_positions is not None]
-        return min(limits, default=None)
+        """Longest sequence that there are positions for, None if there is no limit."""
+        limits = [self.plan.max_length, *(leaf.max_positions for leaf in self._leaves())]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def length_dependent(self) -> bool:
+        """Whether more tokens change what earlier ones compute; then no cache can be right."""
+        return any(leaf.length_dependent for leaf in self._leaves())
+
+    def check_length(self, length: int) -> None:
+        """Raise ModelError if there are no positions for `length` tokens."""
+        limit = self.max_positions
+        if limit is not None and length > limit:
+            raise ModelError(
+                f"length={length}: this position encoding has positions for {limit} tokens only.\n"
+                f"Use at most {limit} tokens, or train with train.length={length}."
+            )
 
     def parameter_count(self, embedding: bool = True) -> int:
         """Number of parameters; without those of the embedding and the output layer if `embedding` is False."""
@@ -152,21 +176,32 @@ class Transformer(nn.Module):
         return sum(p.numel() for p in self.parameters() if embedding or id(p) not in outside)
 
     def _context(self, tokens, cache, documents, generator) -> Context:
-        batch, new = tokens.shape
-        total = new + (0 if cache is None else cache.length)
-        limit = self.max_positions
-        if limit is not None and total > limit:
+        total = tokens.shape[1] + (0 if cache is None else cache.length)
+        self.check_length(total)
+        assert cache is None or documents is None, "packed rows are not decoded"
+        positions = self._positions(tokens, total, cache, documents, generator)
+        contiguous = self.plan.contiguous or not self.plan.active(self.training, documents is not None)
+        return Context(positions, tokens.shape[1], self.train_length, total, contiguous, documents)
+
+    def _positions(self, tokens, total, cache, documents, generator) -> Tensor:
+        """Positions of all `total` tokens (B|1, total), those in the cache included."""
+
+        def planned(length: int) -> Tensor:
+            return self.plan.positions(
+                len(tokens), length, tokens.device, self.training, generator, tokens=tokens, documents=documents
+            )
+
+        if cache is None or not (self.plan.drawn and self.plan.active(self.training)):
+            return planned(total)
+        if total > (cache.capacity or 0):
             raise ModelError(
-                f"length={total}: this position encoding has positions for {limit} tokens only.\n"
-                f"Use at most {limit} tokens, or train with train.length={total}."
+                f"length={total}: this model's position plan draws all positions of a sequence at once, "
+                f"and this cache was made for {cache.capacity or 'an unknown number of'} tokens.\n"
+                f"Try model.new_cache(capacity={total})"
             )
-        if cache is not None and cache.positions is not None:
-            positions = cache.positions[:, :total]
-        else:
-            positions = self.plan.positions(
-                batch, total, tokens.device, self.training, generator, tokens=tokens, documents=documents
-            )
-        return Context(positions, new, self.train_length, total, self.plan.contiguous, documents)
+        if cache.positions is None:
+            cache.positions = planned(cache.capacity)
+        return cache.positions[:, :total]
 
     def _leaves(self) -> list[PositionEncoding]:
         """Every encoding once, those inside compositions one by one."""

@@ -1,7 +1,10 @@
-import torch
-from torch import Tensor
+from typing import Literal
 
-from .base import DistanceBias, distances
+import torch
+from torch import Tensor, nn
+
+from ..shape import Shape
+from .base import DistanceBias, distances, require
 
 
 def slopes(heads: int) -> list[float]:
@@ -13,8 +16,32 @@ def slopes(heads: int) -> list[float]:
 
 
 class Alibi(DistanceBias):
-    """Attention with linear biases (2108.12409): -m_h * (i - j), with fixed slopes m_h."""
+    """Attention with linear biases (2108.12409): -m_h * (i - j).
+
+    slopes: `fixed` are the paper's; `learned` starts there and learns ln m_h, so that a slope stays positive. Shared by
+    the layers.
+    share: share of the heads that have a bias, the first ones, with the slopes of a model of so many heads. The others
+    see all distances alike.
+    """
+
+    def __init__(self, shape: Shape, *, slopes: Literal["fixed", "learned"], share: float):
+        super().__init__(shape)
+        self.biased = round(share * shape.heads)
+        require(
+            0 < share <= 1 and self.biased > 0 and abs(self.biased - share * shape.heads) < 0.01,
+            f"pe.share={share} of {shape.heads} heads is not a whole number of heads from 1 to {shape.heads}.\n"
+            f"Try pe.share={max(1, min(self.biased, shape.heads)) / shape.heads:g}",
+        )
+        self.log_slopes = nn.Parameter(torch.empty(self.biased)) if slopes == "learned" else None
+
+    def reset(self, generator: torch.Generator) -> None:
+        with torch.no_grad():
+            self.log_slopes.copy_(torch.tensor(slopes(self.biased)).log())
 
     def table(self, n: int, device: torch.device | None = None) -> Tensor:
-        m = torch.tensor(slopes(self.shape.heads), device=device, dtype=torch.float32)
-        return -m[:, None] * distances(n, device)
+        if self.log_slopes is None:
+            m = torch.tensor(slopes(self.biased), device=device, dtype=torch.float32)
+        else:
+            m = self.log_slopes.float().exp()
+        m = torch.cat([m, m.new_zeros(self.shape.heads - self.biased)])
+        return -m[:, None] * distances(n, m.device)

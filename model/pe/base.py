@@ -41,6 +41,13 @@ class Context:
     def query_positions(self) -> Tensor:
         return self.positions[:, self.positions.shape[1] - self.queries :]
 
+    @property
+    def span(self) -> int:
+        """How many distances there are: they lie in 0 ... span - 1."""
+        if self.contiguous:
+            return self.positions.shape[1]
+        return int(self.positions.max() - self.positions.min()) + 1
+
 
 @dataclass(frozen=True)
 class Block:
@@ -61,8 +68,33 @@ class Block:
         return self.context.positions[:, self.columns]
 
     def distance(self) -> Tensor:
-        """Query position minus key position, (B|1, tq, tk)."""
+        """Query position minus key position, (B|1, tq, tk). Negative in the future, which kernels hide."""
         return self.query_positions[:, :, None] - self.key_positions[:, None, :]
+
+    def spread(self, table: Tensor) -> Tensor:
+        """A table over distance (H|1, n) at every query and key: (B|1, H|1, tq, tk). Far keys share the last entry."""
+        return table[:, self.entry(table.shape[1])].transpose(0, 1)
+
+    def pick(self, rows: Tensor) -> Tensor:
+        """Of what each query has for each distance, (B, H, tq, n), the entry of every key: (B, H, tq, tk)."""
+        index = self.entry(rows.shape[-1])[:, None]
+        return rows.gather(-1, index.expand(*rows.shape[:2], -1, -1))
+
+    def entry(self, n: int) -> Tensor:
+        """Distances as indices of a table of n entries, int64 (B|1, tq, tk); ModelError if they are not whole."""
+        distance = self.distance()
+        require(
+            not distance.is_floating_point(),
+            "This position encoding looks distances up in a table, and this position plan has fractions of positions.\n"
+            "Try positions=contiguous, or an encoding that takes any number: pe=rope, pe=sinusoidal",
+        )
+        return distance.clamp(min=0, max=n - 1)
+
+    def visible(self) -> Tensor:
+        """Which keys are not in a query's future, by index: boolean (tq, tk)."""
+        device = self.context.positions.device
+        i = torch.arange(self.rows.start, self.rows.stop, device=device)[:, None]
+        return torch.arange(self.columns.start, self.columns.stop, device=device) <= i
 
 
 class PositionEncoding(nn.Module):
@@ -76,6 +108,7 @@ class PositionEncoding(nn.Module):
     max_positions: int | None = None  # hard limit on the position (a learned table)
     length_dependent = False  # what a prefix computes changes with `total_length`
     per_layer = False  # each layer has its own copy of the parameters
+    whole_positions = False  # positions or distances index something, so fractions have no meaning
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -113,6 +146,10 @@ class PositionEncoding(nn.Module):
     def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
         """Attention logits of a block: q (B, H, tq, d), k (B, H, tk, d) -> (B, H, tq, tk). The scaled dot product."""
         return scaled_scores(q, k, scale)
+
+    def values(self, weights: Tensor, v: Tensor, block: Block) -> Tensor:
+        """What attention returns for a block: weights (B, H, tq, tk), v (B, H, tk, d_v) -> (B, H, tq, d_v)."""
+        return weights @ v
 
     def table(self, n: int, device: torch.device | None = None) -> Tensor | None:
         """Float32 (H|1, n) added to the logits at distance 0, 1, ..., n - 1, if the bias is a function of distance."""
@@ -158,6 +195,7 @@ class DistanceBias(PositionEncoding):
     """
 
     relative = True
+    whole_positions = True
 
     def table(self, n: int, device: torch.device | None = None) -> Tensor:
         raise NotImplementedError

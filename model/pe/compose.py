@@ -15,8 +15,8 @@ from .registry import encodings_for
 class Compose(PositionEncoding):
     """Several encodings at once, in order: embeddings and maps chain, biases add, masks intersect.
 
-    parts: names, or mappings with a name and options. At most one part may compute the logits itself, and one may have
-    a sink.
+    parts: names, or mappings with a name and options. At most one part may compute the logits itself, one the values,
+    and one may have a sink.
     """
 
     def __init__(self, shape: Shape, *, parts: list[Part]):
@@ -24,7 +24,8 @@ class Compose(PositionEncoding):
         self.parts = nn.ModuleList(parts)  # `for_layers` hands over encodings, built for one layer
         self.relative = all(part.relative for part in parts)
         self.length_dependent = any(part.length_dependent for part in parts)
-        for hook in ("scores", "sink"):
+        self.whole_positions = any(part.whole_positions for part in parts)
+        for hook in ("scores", "sink", "values"):
             owners = [type(part).__name__ for part in parts if part.overrides(hook)]
             require(len(owners) <= 1, f"pe.parts: {' and '.join(owners)} both define {hook}; only one part can.")
 
@@ -66,6 +67,12 @@ class Compose(PositionEncoding):
             if part.overrides("scores"):
                 return part.scores(q, k, scale, _block(block, i))
         return super().scores(q, k, scale, block)
+
+    def values(self, weights: Tensor, v: Tensor, block: Block) -> Tensor:
+        for i, part in enumerate(self.parts):
+            if part.overrides("values"):
+                return part.values(weights, v, _block(block, i))
+        return super().values(weights, v, block)
 
     def table(self, n: int, device: torch.device | None = None) -> Tensor | None:
         return _fold(torch.add, [part.table(n, device) for part in self.parts])

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from ..shape import Shape
 from .base import Context, PositionEncoding, State, require
-from .rotation import Rotation, angles, rotate
+from .rotation import angles, rotate
+from .scaling import Scaling
 
 
 class Rope(PositionEncoding):
@@ -17,6 +18,7 @@ class Rope(PositionEncoding):
     """
 
     relative = True
+    plain = True  # a rotation of queries and keys by their positions and nothing else: regions may be put over it
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], partial: float):
         super().__init__(shape)
@@ -28,15 +30,20 @@ class Rope(PositionEncoding):
             f"pe.partial={partial} turns {rotated:g} of the {shape.head_dim} channels of a head, and they turn in pairs.\n"
             f"Try an even number of channels: model.width={2 * shape.heads * max(1, shape.head_dim // 2)} pe.partial=1",
         )
-        self.base, self.layout, self.rotated = base, layout, int(rotated)
+        self.base, self.layout, self.partial, self.rotated = base, layout, partial, int(rotated)
+        self.scaling = Scaling()  # context extension puts another one on a copy
 
     def frequencies(self, device: torch.device | None = None) -> Tensor:
         """Radians a position of each pair, float64 (r/2,)."""
         exponent = torch.arange(0, self.rotated, 2, device=device, dtype=torch.float64) / self.rotated
         return self.base**-exponent
 
-    def prepare(self, context: Context) -> Rotation:
-        return angles(context.positions, self.frequencies(context.positions.device))
+    def scaled(self, context: Context) -> tuple[Tensor, float]:
+        """The frequencies that are used and the amplitude of cos and sin."""
+        return self.scaling(self.frequencies(context.positions.device), context.total_length)
+
+    def prepare(self, context: Context) -> Any:
+        return angles(context.positions, *self.scaled(context))
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
         return rotate(q, prepared.last(context.queries), self.layout)

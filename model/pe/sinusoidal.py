@@ -26,11 +26,15 @@ class Sinusoidal(PositionEncoding):
 
     def code(self, positions: Tensor) -> Tensor:
         """Float32 codes of positions (...): (..., D)."""
-        d = self.shape.width
-        exponent = torch.arange(0, d, 2, device=positions.device, dtype=torch.float64) / d
-        angle = (positions.double()[..., None] * self.base**-exponent).float()
-        parts = [angle.sin(), angle.cos()]
-        return torch.stack(parts, -1).flatten(-2) if self.layout == "interleaved" else torch.cat(parts, -1)
+        return sinusoids(positions, self.shape.width, self.base, self.layout)
 
     def embed(self, x: Tensor, context: Context) -> Tensor:
         return x * math.sqrt(self.shape.width) + self.code(context.query_positions).to(x.dtype)
+
+
+def sinusoids(positions: Tensor, width: int, base: float = 10000.0, layout: str = "concatenated") -> Tensor:
+    """Float32 sines and cosines of positions (...): (..., width). The angles are float64: far out float32 is too coarse."""
+    exponent = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64) / width
+    angle = positions.double()[..., None] * base**-exponent
+    parts = [angle.sin().float(), angle.cos().float()]
+    return torch.stack(parts, -1).flatten(-2) if layout == "interleaved" else torch.cat(parts, -1)

@@ -11,12 +11,12 @@ class Window(DistanceBias):
     Nothing else tells positions apart, so it is mostly a part of a composition, and the windowed control of evaluations.
     A stack of N layers still sees N * (size - 1) tokens back.
 
-    size: null is the training length.
+    size: keys, or a share of the training length if below 1; null is the training length.
     """
 
-    def __init__(self, shape: Shape, *, size: int | None):
+    def __init__(self, shape: Shape, *, size: int | float | None):
         super().__init__(shape)
-        self.size = shape.train_length if size is None else size
+        self.size = keys(size, shape)
         require(self.size >= 1, f"pe.size={size}: a window holds at least the query itself.\nTry pe.size=128")
 
     def table(self, n: int, device: torch.device | None = None) -> Tensor:
@@ -25,3 +25,12 @@ class Window(DistanceBias):
 
     def reach(self) -> int:
         return self.size
+
+
+def keys(size: int | float | None, shape: Shape) -> int:
+    """A number of keys: `size` itself, or a share of the training length if below 1, or all of it if null."""
+    if size is None:
+        return shape.train_length
+    share = 0 < size < 1
+    require(share or size == int(size), f"pe.size={size}: expected whole keys or a share below 1.\nTry pe.size=0.5")
+    return max(1, round(size * shape.train_length)) if share else int(size)

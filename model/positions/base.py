@@ -1,18 +1,32 @@
-"""Position plans: which positions the tokens of a sequence are given. The encodings stay, the integers change."""
+"""Position plans: which positions the tokens of a sequence are given. The encodings stay, the numbers change."""
+
+import hashlib
 
 import torch
 from torch import Tensor
 
+from ..errors import ModelError
 from ..shape import Shape
 
 
 class PositionPlan:
-    """Token t is at position t. Other plans override `positions`."""
+    """Token t is at position t. Other plans override `positions`, or `Drawn.draw` if they are random."""
 
-    contiguous = True  # positions are start, start + 1, ... for every sequence
+    contiguous = True  # positions are start, start + 1, ... in every sequence, at least where the plan is not `active`
+    fractional = False  # positions are float32 and not whole
+    drawn = False  # where active, positions are drawn all at once: those of a prefix are not those of the whole
+    max_length: int | None = None  # longest sequence there are positions for
 
     def __init__(self, shape: Shape):
         self.shape = shape
+
+    def active(self, training: bool, packed: bool = False) -> bool:
+        """Whether positions may differ from 0, 1, 2, ... in this phase. packed: documents are given."""
+        return True
+
+    def end(self, length: int, training: bool) -> int:
+        """All positions of a sequence of `length` tokens are below it."""
+        return length
 
     def positions(
         self,
@@ -24,9 +38,70 @@ class PositionPlan:
         tokens: Tensor | None = None,
         documents: Tensor | None = None,
     ) -> Tensor:
-        """Positions of the first `length` tokens of each sequence, (batch|1, length), increasing along a sequence.
+        """Positions of the first `length` tokens of each sequence, (batch|1, length), increasing inside a document.
 
-        tokens and documents (batch, length) are there for plans that look at them. Randomness comes from `generator`
-        alone, so a run and its evaluation can be repeated.
+        tokens (batch, at most length) and documents (batch, length) are there for plans that look at them.
         """
         return torch.arange(length, device=device)[None]
+
+
+class Drawn(PositionPlan):
+    """Base of the random plans: the subclass defines `draw`, and `end` if positions go further than the length.
+
+    Each sequence of a batch has a draw of its own. It comes from `generator` where one is given, so a training step
+    that seeds one with (seed, step) can be repeated; training without one draws from torch's global generator, as
+    dropout does. Evaluation without one draws from a generator seeded with the sequence's own tokens: other sequences
+    other positions, and the same ones whatever the batch size or the number of processes.
+    """
+
+    drawn = True
+    contiguous = False
+    evaluation = "contiguous"  # or "law": as in training, or "even": `mean`
+
+    def active(self, training: bool, packed: bool = False) -> bool:
+        return training or self.evaluation != "contiguous"
+
+    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+        """Random positions (batch, length), int64 or float32, on the generator's device."""
+        raise NotImplementedError
+
+    def mean(self, length: int, device: torch.device) -> Tensor:
+        """The mean of what `draw` returns, evenly spaced, (1, length)."""
+        raise NotImplementedError
+
+    def positions(
+        self,
+        batch: int,
+        length: int,
+        device: torch.device,
+        training: bool = False,
+        generator: torch.Generator | None = None,
+        tokens: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
+        if not self.active(training):
+            return super().positions(batch, length, device)
+        if not training and self.evaluation == "even":
+            return self.mean(length, device)
+        if generator is None and training:
+            generator = torch.default_generator
+        if generator is not None:
+            return self.draw(batch, length, generator).to(device)
+        assert tokens is not None, "a random plan in evaluation needs a generator or the tokens"
+        return torch.cat([self.draw(1, length, _generator_of(row)) for row in tokens.cpu()]).to(device)
+
+
+def stretched(shape: Shape, value: int | None, key: str) -> int:
+    """The end of the positions that a random plan spreads over: `value`, or 16 times the training length if null."""
+    end = 16 * shape.train_length if value is None else value
+    if end < shape.train_length:
+        raise ModelError(
+            f"positions.{key}={value}: less than the training length {shape.train_length}.\n"
+            f"Try positions.{key}={16 * shape.train_length}"
+        )
+    return end
+
+
+def _generator_of(tokens: Tensor) -> torch.Generator:
+    digest = hashlib.blake2b(tokens.numpy().tobytes(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest))

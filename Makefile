@@ -1,0 +1,49 @@
+# `make demo PYTHON=python3.12 VENV=/tmp/longrun` works too.
+PYTHON ?= python3.11
+VENV ?= .venv
+PY = $(VENV)/bin/python
+READY = $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check stress table gallery bench clean
+.SILENT:
+
+help: ## show this list
+	grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(READY) ## train several schemes, measure them to 16 times their length, write runs/demo/report.html
+	$(PY) train.py -m experiment=demo
+	$(PY) -m scripts.report runs/demo --out runs/demo
+
+test: $(READY) ## the linter and the default test suite
+	$(PY) -m ruff check .
+	$(PY) -m pytest
+
+check: $(READY) ## what a change must pass: formatting, linter, types, tests
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m pyright
+	$(PY) -m pytest
+
+stress: $(READY) ## the long tests: faults injected by the hundred
+	$(PY) -m pytest -m "slow or stress" --timeout 3600
+
+table: $(READY) ## the table of schemes
+	$(PY) -m scripts.schemes
+
+gallery: $(READY) ## pictures of every scheme
+	$(PY) -m scripts.gallery
+
+bench: $(READY) ## speed and memory of every scheme
+	$(PY) -m scripts.bench
+
+clean: ## remove the environment and the caches; runs stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis longrun.egg-info build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Built once; again when a dependency changes. pip says nothing unless it fails.
+$(READY): pyproject.toml constraints.txt
+	echo "installing into $(VENV) (once; a few minutes without a cache)"
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@

@@ -1,0 +1,122 @@
+"""From a composed configuration to a checked one: types, plug-in options, and numbers that must fit together."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from model.extension.registry import extensions
+from model.pe.registry import resolve
+from model.positions.registry import plans
+
+from .errors import ConfigError
+from .schema import DataConfig, EvalConfig, EvalRunConfig, OptimConfig, TrainConfig
+from .validate import build, closest, typed
+
+# key of TrainConfig -> "module:function" that says more about its options. Named, not imported: nothing here depends
+# on data/, and a check that would import torch has no place in front of one that would not.
+FURTHER_CHECKS = {"data": "data.corpus:check"}
+
+
+def train_config(values: Mapping[str, Any]) -> TrainConfig:
+    """The checked configuration of a training run. Raises ConfigError, ModelError or DataError."""
+    config = build(TrainConfig, values)
+    config.pe = resolve(config.pe)
+    config.positions = plans.resolve(config.positions)
+    check_loop(config)
+    check_optim(config.optim)
+    check_data(config.data)
+    complete_eval(config.eval, config.train.length, "eval.")
+    for key, target in FURTHER_CHECKS.items():
+        module, function = target.split(":")
+        getattr(importlib.import_module(module), function)(asdict(getattr(config, key)))
+    return config
+
+
+def eval_config(values: Mapping[str, Any]) -> EvalRunConfig:
+    """The checked configuration of an evaluation. Raises ConfigError, ModelError or DataError."""
+    config = build(EvalRunConfig, values)
+    if (config.run is None) == (config.hf is None):
+        given = f"run={config.run} and hf={config.hf}" if config.run else "nothing"
+        raise ConfigError(f"{given}: eval.py measures one model.\nTry run=runs/NAME or hf=FOLDER")
+    check_model_folder(config)
+    if config.hf is not None and not config.data:
+        raise ConfigError(f"hf={config.hf} says nothing about its text.\nTry data=text data.path=FILE")
+    config.data = typed(DataConfig, config.data, "data")
+    if config.hf is not None:
+        check_data(build(DataConfig, config.data, "data"))
+    config.extension = extensions.resolve(config.extension)
+    config.train_length = config.train_length or trained_length(config)
+    complete_eval(config, config.train_length, "")
+    return config
+
+
+def check_model_folder(config: EvalRunConfig) -> None:
+    key, given, file = ("run", config.run, "config.yaml") if config.run else ("hf", config.hf, "config.json")
+    folder = Path(str(given))
+    if (folder / file).is_file():
+        return
+    what = "has no " + file if folder.is_dir() else "does not exist"
+    others = sorted(path.parent.name for path in folder.parent.glob(f"*/{file}"))
+    near = closest(folder.name, others) or others[:3]
+    hint = f"Beside it: {', '.join(near)}" if near else f"Try {key}=FOLDER with a {file} in it"
+    raise ConfigError(f"{key}={given}: this folder {what}.\n{hint}")
+
+
+def trained_length(config: EvalRunConfig) -> int:
+    """The length the model was trained at, from its own configuration."""
+    if config.run is not None:
+        return yaml.safe_load((Path(config.run) / "config.yaml").read_text())["train"]["length"]
+    stored = json.loads((Path(str(config.hf)) / "config.json").read_text())
+    for key in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        if isinstance(stored.get(key), int):
+            return stored[key]
+    raise ConfigError(f"hf={config.hf}: its config.json does not say how long it was trained.\nTry train_length=2048")
+
+
+def complete_eval(options: EvalConfig, train_length: int, prefix: str) -> None:
+    """Fill in `targets` and refuse windows that are shorter than what is to be scored in them."""
+    shortest = options.resolved_lengths(train_length)[0]
+    options.targets = options.resolved_targets(train_length)
+    wanted = {"fixed_targets": "targets", "last_k": "k", "sliding": "stride"}.get(options.protocol)
+    given = getattr(options, wanted) if wanted else None
+    if given is not None and given > shortest:
+        raise ConfigError(
+            f"{prefix}{wanted}={given} does not fit into the shortest window, {shortest} tokens.\n"
+            f"Try {prefix}{wanted}={shortest}, or longer windows: '{prefix}lengths=[{given},{2 * given}]'"
+        )
+
+
+def check_loop(config: TrainConfig) -> None:
+    loop = config.train
+    if loop.micro_batch and loop.batch % loop.micro_batch:
+        fitting = max(n for n in range(1, loop.micro_batch + 1) if loop.batch % n == 0)
+        raise ConfigError(
+            f"train.batch={loop.batch} is not a multiple of train.micro_batch={loop.micro_batch}: "
+            f"every forward pass has the same size.\nTry train.micro_batch={fitting}"
+        )
+
+
+def check_optim(optim: OptimConfig) -> None:
+    if len(optim.betas) != 2:
+        raise ConfigError(f"optim.betas={optim.betas}: expected two numbers.\nTry 'optim.betas=[0.9,0.95]'")
+    both = optim.warmup_fraction + optim.decay_fraction
+    if optim.schedule == "wsd" and both > 1:
+        raise ConfigError(
+            f"optim.warmup_fraction={optim.warmup_fraction} and optim.decay_fraction={optim.decay_fraction} "
+            f"are more than the whole run.\nTheir sum must be at most 1"
+        )
+
+
+def check_data(data: DataConfig) -> None:
+    if data.source in ("text", "jsonl", "parquet") and data.path is None:
+        raise ConfigError(f"data.source={data.source} reads a file or folder, and data.path=null.\nTry data.path=FILE")
+    if data.valid_fraction + data.test_fraction >= 1:
+        raise ConfigError(
+            f"data.valid_fraction={data.valid_fraction} and data.test_fraction={data.test_fraction} "
+            f"leave nothing to train on.\nTheir sum must be less than 1"
+        )

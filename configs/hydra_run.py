@@ -1,0 +1,102 @@
+"""Hydra, kept to composing: it writes nothing, changes no folder, and what it refuses becomes a message of ours."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from . import overrides
+from .errors import ConfigError
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Read the flags with Hydra's own parser; `.overrides` holds the rest, `.words` everything."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+
+    def refuse(message: str) -> Any:
+        raise ConfigError(f"{message}\nOptions are written key=value, for example optim.lr=0.001; see --help")
+
+    parser.error = refuse
+    arguments = parser.parse_args(words)
+    arguments.words = words
+    return arguments
+
+
+def compose(config_name: str, schema: Any, arguments: argparse.Namespace, job: Callable[[dict[str, Any]], Any]) -> Any:
+    """The plain values of one run. A sweep, `--cfg` and the like are carried out, and None is returned.
+
+    job: what a launcher other than ours calls in each job of a sweep.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach `cli.guarded` instead of being printed
+    sys.path.insert(0, str(FOLDER / "plugins"))
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    store_model_defaults()
+    extra = Path(arguments.config_dir) if arguments.config_dir else None
+    words = overrides.prepare(arguments.overrides, config_name, schema, arguments.multirun, extra)
+    composed: list[tuple[Any, dict[str, str]]] = []
+
+    @hydra.main(config_path=str(FOLDER), config_name=config_name, version_base="1.3")
+    def task(config: Any) -> None:
+        choices = dict(HydraConfig.get().runtime.choices)
+        job(plain(config, choices)) if arguments.multirun else composed.append((config, choices))
+
+    with command_line([*flags(arguments), *words]):
+        task()
+    return plain(*composed[0]) if composed else None
+
+
+def plain(config: Any, choices: Any) -> dict[str, Any]:
+    """A composed configuration as Python values, without Hydra's own part. An experiment names its wandb group."""
+    from omegaconf import OmegaConf, open_dict
+
+    with open_dict(config):
+        config.pop("hydra", None)  # a composed job of a sweep still has it
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    tracker = values.get("tracker")
+    if isinstance(tracker, dict) and tracker.get("group") is None and choices.get("experiment"):
+        tracker["group"] = choices["experiment"]
+    return cast("dict[str, Any]", values)
+
+
+def store_model_defaults() -> None:
+    """Hydra's `model/defaults`: the defaults of ModelConfig, which are in Python because `model.build` needs them."""
+    from dataclasses import asdict
+
+    from hydra.core.config_store import ConfigStore
+
+    from model.config import ModelConfig
+
+    ConfigStore.instance().store(group="model", name="defaults", node=asdict(ModelConfig()))
+
+
+def flags(arguments: argparse.Namespace) -> list[str]:
+    """The words that are not overrides."""
+    rest = list(arguments.overrides)
+    kept = []
+    for word in arguments.words:
+        if word in rest:
+            rest.remove(word)
+        else:
+            kept.append(word)
+    return kept
+
+
+@contextmanager
+def command_line(words: list[str]):
+    """`hydra.main` reads sys.argv and nothing else."""
+    before = sys.argv
+    sys.argv = [before[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before

@@ -1,0 +1,94 @@
+"""The words of the command line, before Hydra reads them: what each names, and whether it exists."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import ConfigError
+from .validate import UnknownKey, closest, dotted_keys, keys, show
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def groups(config_name: str) -> dict[str, str]:
+    """The config groups of an entry point and their defaults: {"model": "tiny", ...}."""
+    entries = yaml.safe_load((FOLDER / f"{config_name}.yaml").read_text())["defaults"]
+    chosen = [next(iter(entry.items())) for entry in entries if isinstance(entry, dict)]
+    return {group: name for group, name in chosen if "@" not in group and not group.startswith("override ")}
+
+
+def options(group: str, extra: Path | None = None) -> list[str]:
+    """The names a group can be set to; `extra` is a folder given with --config-dir."""
+    folders = [FOLDER / group] + ([extra / group] if extra else [])
+    names = {path.stem for folder in folders for path in folder.glob("*.yaml")}
+    return sorted(names - {"defaults"})
+
+
+def prepare(words: list[str], config_name: str, schema: Any, multirun: bool, extra: Path | None = None) -> list[str]:
+    """Check the overrides of a command line and return them for Hydra.
+
+    Every plain `key=value` becomes `++key=value`, so that Hydra composes whatever was typed and one validator
+    (`validate.py`) answers for it, no matter where a key came from. Raises ConfigError.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    known, prepared, parser = groups(config_name), [], OverridesParser.create()
+    for word in words:
+        try:
+            override = parser.parse_override(word)
+        except HydraException:
+            raise ConfigError(unreadable(word, known, schema)) from None
+        name = str(override.key_or_group)
+        if name not in known and (FOLDER / name).is_dir() and name not in keys(schema):
+            raise UnknownKey(name, word.split("=", 1)[-1], [*keys(schema)])
+        ours = not name.startswith("hydra") and "@" not in word.split("=")[0]
+        if ours and override.is_sweep_override() and not multirun:
+            raise ConfigError(several_values(word, name, schema))
+        if ours and name in known:
+            check_group(name, override, options(name, extra))
+        plain = ours and name not in known and word[0] not in "+~"
+        prepared.append(f"++{word}" if plain else word)
+    return prepared
+
+
+def check_group(group: str, override: Any, names: list[str]) -> None:
+    if override.is_delete():
+        return
+    if override.is_sweep_override():
+        chosen = list(override.sweep_iterator()) if override.is_choice_sweep() else []
+    else:
+        chosen = [override.value()]
+    for name in chosen:
+        if isinstance(name, dict | list):
+            raise ConfigError(
+                f"{group}={show(name)}: {group} is chosen by name, its options are set one by one.\n"
+                f"Try {group}={names[0]} {group}.KEY=VALUE"
+            )
+        if name is not None and str(name) not in names:
+            raise ConfigError(unknown_option(group, str(name), names))
+
+
+def unknown_option(group: str, name: str, names: list[str]) -> str:
+    near = closest(name, names)
+    hint = f"Did you mean {group}={near[0]}?\n" if near else ""
+    listed = ", ".join(dict.fromkeys(near + names))
+    return f"{group}={name}: there is no configs/{group}/{name}.yaml.\n{hint}There are: {listed}"
+
+
+def unreadable(word: str, known: dict[str, str], schema: Any) -> str:
+    name = word.split("=", 1)[0]
+    if "=" not in word:
+        near = closest(name, [*known, *(key for key, _, _ in dotted_keys(schema))])
+        hint = f"{near[0]}=..." if near else "pe=rope train.steps=200"
+        return f"{word}: expected key=value.\nTry {hint}"
+    return f"{word}: this value cannot be read.\nPut a text with spaces, commas or brackets in quotes: '{name}=\"...\"'"
+
+
+def several_values(word: str, name: str, schema: Any) -> str:
+    hints = {key: hint for key, hint, _ in dotted_keys(schema)}
+    text = word.split("=", 1)[1]
+    if str(hints.get(name, "")).startswith("list"):
+        return f"{word}: a list is written in brackets.\nTry '{name}=[{text}]'"
+    return f"{word} names several values, and one run has one.\nFor a run of each, add -m: python train.py -m {word}"

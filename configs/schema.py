@@ -1,0 +1,156 @@
+"""What can be configured: the types and rules of every fixed key. The values are in the YAML files beside this one.
+
+A key has no default here, so its value is written once. `model` is the exception (see `model/config.py`). The pluggable
+parts (`pe`, `positions`, `extension`) are dicts; their options are checked against the plug-in's constructor.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from model.config import ModelConfig
+
+PROTOCOLS = ("fixed_targets", "nonoverlap", "sliding", "last_k", "per_position")
+
+
+def key(doc: str, **rules: Any) -> Any:
+    """A key of the configuration. Rules: choices, minimum, maximum, above (exclusive), example."""
+    return field(metadata={"doc": doc, **rules})
+
+
+@dataclass
+class DataConfig:
+    name: str = key("what the corpus is called in folder names and tables", example="stdlib")
+    source: str = key("where text comes from", choices=("stdlib", "text", "jsonl", "parquet", "hub"))
+    path: str | None = key("file or folder (text, jsonl, parquet)", example="notes.txt")
+    text_field: str = key("the field that holds the text (jsonl, parquet, hub)", example="text")
+    separator: str | None = key("text: a regular expression; documents start where it matches; null = one per file")
+    pattern: str = key("which files of a folder", example="**/*.txt")
+    tokenizer: str = key("how text becomes tokens", choices=("bpe", "byte"))
+    vocab_size: int = key("size of the vocabulary (bpe)", minimum=2, example=2048)
+    valid_fraction: float = key("share of documents for validation", minimum=0.0, maximum=0.9, example=0.05)
+    test_fraction: float = key("share of documents for evaluation", minimum=0.0, maximum=0.9, example=0.1)
+    cache: str | None = key("folder for tokenised corpora; null = the user's cache folder", example="/tmp/longrun")
+
+
+@dataclass
+class OptimConfig:
+    name: str = key("the optimizer", choices=("adamw",))
+    lr: float = key("peak learning rate", above=0.0, example=0.001)
+    betas: list[float] = key("decay of the two running means", minimum=0.0, maximum=0.99999, example="'[0.9,0.95]'")
+    weight_decay: float = key("decoupled weight decay of matrices", minimum=0.0, example=0.1)
+    grad_clip: float | None = key("largest gradient norm; null = no clipping", above=0.0, example=1.0)
+    schedule: str = key("the learning rate after the warmup", choices=("cosine", "wsd", "constant"))
+    warmup_fraction: float = key("share of the steps that warm up", minimum=0.0, maximum=1.0, example=0.05)
+    decay_fraction: float = key("wsd: share of the steps that cool down", minimum=0.0, maximum=1.0, example=0.2)
+    final_lr: float = key("learning rate at the end, as a share of lr", minimum=0.0, maximum=1.0, example=0.1)
+
+
+@dataclass
+class LoopConfig:
+    length: int = key("tokens in a training sequence", minimum=2, example=128)
+    steps: int = key("optimizer steps", minimum=1, example=1000)
+    batch: int = key("sequences in a step, over all devices", minimum=1, example=32)
+    micro_batch: int | None = key("sequences in one forward pass; null = the whole batch", minimum=1, example=8)
+    log_every: int = key("steps between rows of metrics.jsonl", minimum=1, example=10)
+    valid_every: int = key("steps between validations", minimum=1, example=250)
+    valid_windows: int = key("windows scored in a validation", minimum=1, example=64)
+    precision: str = key(
+        "number format of the matrix products; auto = bf16 where it is fast",
+        choices=("auto", "fp32", "bf16", "fp32_medium"),
+    )
+    compile: bool = key("torch.compile the model")
+    threads: int | None = key("CPU threads; null = what the launcher or torch chooses", minimum=1, example=2)
+    device: str = key("where to compute", choices=("auto", "cpu", "cuda", "mps"))
+
+
+@dataclass
+class CheckpointConfig:
+    every: int = key("steps between checkpoints", minimum=1, example=500)
+    keep: int = key("how many checkpoints stay", minimum=1, example=2)
+
+
+@dataclass
+class EvalConfig:
+    """How a trained model is measured. `train.py` uses it at the end of a run, `eval.py` on its own."""
+
+    protocol: str = key("which tokens are fed and which are scored", choices=PROTOCOLS)
+    lengths: list[int] | None = key("context lengths; null = ratios", minimum=1, example="'[128,256]'")
+    ratios: list[float] = key("context lengths as multiples of the training length", above=0.0, example="'[1,2,4]'")
+    split: str = key("which documents", choices=("test", "valid", "train"))
+    documents: int | None = key("at most this many documents; null = all that are long enough", minimum=1, example=64)
+    targets: int | None = key(
+        "fixed_targets: tokens in a scored block; null = the shortest length, at most 64", minimum=1, example=64
+    )
+    blocks: int = key("fixed_targets: scored blocks of a document", minimum=1, example=16)
+    stride: int | None = key("sliding: tokens between windows; null = half of the length", minimum=1, example=64)
+    k: int = key("last_k: scored tokens of a window", minimum=1, example=64)
+    batch_tokens: int = key("tokens in one forward pass", minimum=1, example=16384)
+    control: bool = key("also measure with attention limited to the training length")
+
+    def resolved_lengths(self, train_length: int) -> list[int]:
+        """The lengths asked for, or the ratios of the training length; increasing, without repetitions."""
+        wanted = self.lengths or [max(1, round(ratio * train_length)) for ratio in self.ratios]
+        return sorted(set(wanted))
+
+    def resolved_targets(self, train_length: int) -> int:
+        return self.targets or min(64, *self.resolved_lengths(train_length))
+
+
+@dataclass
+class TrackerConfig:
+    mode: str = key("mirror metrics.jsonl to wandb", choices=("offline", "online", "off"))
+    project: str = key("wandb project", example="longrun")
+    entity: str | None = key("wandb team or user; null = the default of the login", example="team")
+    group: str | None = key("wandb group; null = the experiment or the run", example="paper")
+    tags: list[str] = key("wandb tags besides scheme and length", example="'[ablation]'")
+
+
+@dataclass
+class LaunchConfig:
+    slots: int | None = key("jobs of a sweep at a time; null = one a GPU, else one a core", minimum=1, example=2)
+    nproc: int = key("processes of one job (2 or more: torchrun)", minimum=1, example=2)
+    grace: float = key("seconds a job gets to save after Ctrl-C", minimum=0.0, example=30)
+
+
+@dataclass
+class TrainConfig:
+    """Everything `train.py` can be told."""
+
+    seed: int = key("seed of the weights, the data order and dropout", minimum=0, example=0)
+    root: str = key("folder of the run folders", example="runs")
+    eval_at_end: bool = key("evaluate when training has finished")
+    model: ModelConfig = key("size and blocks of the transformer")
+    pe: dict[str, Any] = key("the position encoding")
+    positions: dict[str, Any] = key("which positions the tokens are given")
+    data: DataConfig = key("the corpus and its tokenizer")
+    optim: OptimConfig = key("optimizer and learning-rate schedule")
+    train: LoopConfig = key("the loop")
+    checkpoint: CheckpointConfig = key("when the state is saved")
+    eval: EvalConfig = key("the evaluation at the end")
+    tracker: TrackerConfig = key("wandb")
+    launch: LaunchConfig = key("how the jobs of a sweep are run")
+
+    @property
+    def warmup_steps(self) -> int:
+        return round(self.optim.warmup_fraction * self.train.steps)
+
+    @property
+    def decay_steps(self) -> int:
+        return round(self.optim.decay_fraction * self.train.steps)
+
+
+@dataclass
+class EvalRunConfig(EvalConfig):
+    """Everything `eval.py` can be told."""
+
+    run: str | None = key("run folder", example="runs/rope-tiny-stdlib-L128-s0-0a1b2c3d")
+    hf: str | None = key("folder of a Hugging Face checkpoint", example="checkpoint/")
+    extension: str | dict[str, Any] = key("change of the encoding for lengths beyond training", example="yarn")
+    data: dict[str, Any] = key("changes to the run's own data; with hf: the corpus")
+    train_length: int | None = key(
+        "hf: the length the model was trained at; null = its config", minimum=1, example=2048
+    )
+    out: str | None = key("folder for the results; null = eval/ inside the run folder", example="results")
+    threads: int | None = key("CPU threads; null = what torch chooses", minimum=1, example=2)
+    device: str = key("where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = key("number format of the matrix products", choices=("auto", "fp32", "bf16", "fp32_medium"))

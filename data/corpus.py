@@ -1,0 +1,230 @@
+"""A corpus: text that became tokens once, in memory-mapped files in a cache folder.
+
+The folder of a corpus is named by a hash of the options that matter and of each source file's path, size and
+time of change, so that opening it again reads no text; a file that changes makes a new folder. What the
+folder holds is named by `fingerprint`, a hash of the text itself. The folder appears by a rename and is never
+written again: two processes may prepare at once, and one that is killed leaves nothing that could be mistaken
+for a corpus.
+
+    train.tokens, and of valid and test     little-endian uint16, or uint32 for more than 65,536 ids
+    train.documents.npy, ...                int64 offsets; a document starts with its separator token
+    tokenizer.json  provenance.json
+"""
+
+import contextlib
+import difflib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from .build import build
+from .errors import DataError
+from .sources import SOURCES, Source
+from .splits import SPLITS
+from .tokenizer import SMALLEST_VOCABULARY, Tokenizer
+
+OPTIONS = (
+    "name", "source", "path", "text_field", "separator", "pattern", "tokenizer", "vocab_size",
+    "valid_fraction", "test_fraction", "cache",
+)  # fmt: skip
+TOKENIZERS = ("bpe", "byte")
+_FORMAT = 1  # part of every key: raise it when the files' meaning changes
+_STALE = 24 * 3600  # seconds after which an untouched temporary folder is one of a killed process
+
+
+class Corpus:
+    """An opened corpus folder; `prepare` makes one. Arrays are read-only memory maps."""
+
+    def __init__(self, folder: Path):
+        """DataError if the folder is not a whole corpus."""
+        self.folder = Path(folder)
+        try:
+            self.provenance: dict = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
+            sizes = {name: (self.folder / name).stat().st_size for name in self.provenance["files"]}
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"{folder} is not a corpus: {error}.\nRemove it; it will be prepared again."
+            ) from error
+        for name, size in self.provenance["files"].items():
+            if sizes[name] != size:
+                raise DataError(
+                    f"{self.folder / name} has {sizes[name]} bytes instead of {size}.\n"
+                    "Remove the folder; it will be prepared again."
+                )
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the documents' names and text and of the split rule, 64 hexadecimal digits."""
+        return self.provenance["fingerprint"]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.load(self.folder)
+
+    def tokens(self, split: str) -> np.ndarray:
+        """All tokens of a split, uint16 or uint32 (n,)."""
+        path = self._path(split, "tokens")
+        if not path.stat().st_size:
+            return np.empty(0, self.provenance["token_type"])  # an empty file cannot be mapped
+        return np.memmap(path, self.provenance["token_type"], mode="r")
+
+    def documents(self, split: str) -> np.ndarray:
+        """int64 (n + 1,): document i is tokens[documents[i]:documents[i + 1]], its separator included."""
+        return np.asarray(np.load(self._path(split, "documents.npy"), mmap_mode="r"))
+
+    def _path(self, split: str, kind: str) -> Path:
+        if split not in SPLITS:
+            raise DataError(f"split={split} does not exist.\nChoose one of {', '.join(SPLITS)}.")
+        return self.folder / f"{split}.{kind}"
+
+
+def check(options: dict) -> None:
+    """Raises DataError for everything that can be known about the options without reading text."""
+    _source(options)
+
+
+def _source(options: dict) -> Source:
+    for key in options:
+        if key not in OPTIONS:
+            near = difflib.get_close_matches(str(key), OPTIONS, 1)
+            hint = f"Did you mean data.{near[0]}?" if near else f"Known: {', '.join(OPTIONS)}."
+            raise DataError(f"data.{key}={options[key]!r} is not an option.\n{hint}")
+    needed = ["source", "tokenizer", "valid_fraction", "test_fraction"]
+    needed += ["vocab_size"] if options.get("tokenizer") == "bpe" else []
+    needed += ["text_field"] if options.get("source") in ("jsonl", "parquet") else []
+    for key in needed:
+        if options.get(key) is None:
+            raise DataError(f"data.{key} is missing.\nStart from one of configs/data/*.yaml, which set it.")
+    for key, known in (("source", tuple(SOURCES)), ("tokenizer", TOKENIZERS)):
+        if options[key] not in known:
+            raise DataError(f"data.{key}={options[key]} is unknown.\nChoose one of {', '.join(known)}.")
+    _check_numbers(options)
+    source = SOURCES[options["source"]](options)
+    source.check()
+    return source
+
+
+def prepare(
+    options: dict, cache: Path | None = None, tokenizer: Tokenizer | None = None, progress: bool = True
+) -> Corpus:
+    """The corpus that `options` (the `data` config group) describe, from the cache or made now.
+
+    cache: folder for corpora; None means data.cache, and that null the user's cache folder.
+    tokenizer: used instead of data.tokenizer, for evaluating a model on other text than it was trained on.
+    progress: draw a bar while preparing, if standard error is a terminal.
+    """
+    source = _source(options)
+    options = options | {key: float(options[key]) for key in ("valid_fraction", "test_fraction")}
+    home = Path(cache or options.get("cache") or default_cache()).expanduser()
+    folder = home / f"{options['source']}-{_key(source, options, tokenizer)}"
+    try:
+        return Corpus(folder)
+    except DataError:
+        pass  # not there, or damaged: prepare it
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=home))
+        try:
+            _write(source, options, temporary, tokenizer, progress)
+            _publish(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"The corpus could not be prepared in data.cache={home}: {error}.\n"
+            "Set data.cache to a folder with write permission and enough free space."
+        ) from error
+    return Corpus(folder)
+
+
+def default_cache() -> Path:
+    """$XDG_CACHE_HOME/longrun, or `longrun` where the platform keeps caches."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"], "longrun")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "longrun"
+    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"], "longrun", "cache")
+    return Path.home() / ".cache" / "longrun"
+
+
+def _check_numbers(options: dict) -> None:
+    if options["tokenizer"] == "bpe" and options["vocab_size"] < SMALLEST_VOCABULARY:
+        raise DataError(
+            f"data.vocab_size={options['vocab_size']} is too small: 256 bytes and the separator need "
+            f"{SMALLEST_VOCABULARY}.\nFor example data.vocab_size=2048, or data.tokenizer=byte."
+        )
+    valid, test = options["valid_fraction"], options["test_fraction"]
+    if not (0 <= valid <= 1 and 0 <= test <= 1 and valid + test <= 1 + 1e-9):
+        raise DataError(
+            f"data.valid_fraction={valid} and data.test_fraction={test} and their sum must lie in [0, 1].\n"
+            "For example data.valid_fraction=0.05 data.test_fraction=0.1."
+        )
+
+
+def _key(source: Source, options: dict, tokenizer: Tokenizer | None) -> str:
+    """16 hexadecimal digits that change with whatever would change the folder's content."""
+    stats = [(source.relative(path), path.stat()) for path in source.files]
+    matters = [
+        key for key in ("text_field", "separator", "valid_fraction", "test_fraction") if key in options
+    ]
+    recipe = {
+        "format": _FORMAT,
+        "source": options["source"],
+        "root": str(source.root.resolve()),
+        "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+        "options": {key: options[key] for key in matters},
+        "tokenizer": tokenizer.digest if tokenizer else _tokenizer_name(options),
+    }
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _tokenizer_name(options: dict) -> str:
+    return "byte" if options["tokenizer"] == "byte" else f"bpe-{options['vocab_size']}"
+
+
+def _write(source: Source, options: dict, folder: Path, tokenizer: Tokenizer | None, progress: bool) -> None:
+    """Fills `folder` with a whole corpus that a loss of power cannot take back."""
+    provenance = build(source, options, folder, tokenizer, progress)
+    provenance["files"] = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    (folder / "provenance.json").write_text(json.dumps(provenance, indent=1), encoding="utf-8")
+    folder.chmod(0o755)  # mkdtemp gives it to its owner alone; a cache may be shared
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Renames `temporary` to `folder`, unless another process was faster with a whole one."""
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        try:
+            Corpus(folder)
+        except DataError:  # a damaged corpus lies there: put it aside
+            wreck = Path(f"{temporary}-damaged")
+            os.rename(folder, wreck)
+            os.rename(temporary, folder)
+            shutil.rmtree(wreck, ignore_errors=True)
+    descriptor = os.open(folder.parent, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Deletes what killed processes left while preparing this same corpus."""
+    for path in folder.parent.glob(f"{folder.name}.tmp-*"):
+        with contextlib.suppress(FileNotFoundError):  # another process is just publishing it
+            times = [entry.stat().st_mtime for entry in (path, *path.iterdir())]
+            if max(times) < time.time() - _STALE:
+                shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,241 @@
+"""Where documents come from: one class a kind of source, each a stream of documents in a fixed order.
+
+Only files on this machine are read. A source holds one file or one row group at a time, never the corpus.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import sysconfig
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import DataError
+
+
+class Document(NamedTuple):
+    name: str  # what decides its split, so it must not depend on the machine or the order
+    text: str
+
+
+class Source:
+    """Base of all sources. `documents` may be called several times and yields the same sequence each time."""
+
+    default_pattern = "**/*"
+
+    def __init__(self, options: dict):
+        self.options = options
+
+    def check(self) -> None:
+        """Raises DataError for what is known without reading the text."""
+        path = self.options.get("path")
+        if not path:
+            raise DataError(
+                f"data.path is empty, and data.source={self.options['source']} reads local files.\n"
+                "Set data.path to a file or a folder, for example data.path=corpus/."
+            )
+        if not Path(path).exists():
+            raise DataError(
+                f"data.path={path} does not exist (looked from {Path.cwd()}).\n"
+                "Set it to a file or folder that does."
+            )
+
+    @cached_property
+    def root(self) -> Path:
+        path = Path(self.options["path"])
+        return path if path.is_dir() else path.parent
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The files to read, sorted by path; DataError if there is none."""
+        path = Path(self.options["path"])
+        if path.is_file():
+            return [path]
+        pattern = self.options.get("pattern") or self.default_pattern
+        found = sorted((p for p in path.glob(pattern) if p.is_file()), key=self.relative)
+        if not found:
+            raise DataError(
+                f"No file in data.path={path} matches data.pattern={pattern}.\n"
+                'Set data.pattern, for example data.pattern="**/*.md"; ** stands for any folders.'
+            )
+        return found
+
+    def relative(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def size(self) -> int | None:
+        """Bytes of text, None where the files are compressed: for the progress bar."""
+        packed = any(path.suffix in (".gz", ".parquet") for path in self.files)
+        return None if packed else sum(path.stat().st_size for path in self.files)
+
+    def documents(self, notes: Counter) -> Iterator[Document]:
+        """All documents; counts in `notes` what was skipped or replaced."""
+        raise NotImplementedError
+
+
+class Stdlib(Source):
+    """The Python standard library's own source files, a document each: real text that every machine has."""
+
+    def check(self) -> None:
+        assert self.files
+
+    @cached_property
+    def root(self) -> Path:
+        return Path(sysconfig.get_path("stdlib"))
+
+    @cached_property
+    def files(self) -> list[Path]:
+        # Tests are mostly data; _sysconfigdata and config-* describe the machine, not the library.
+        others = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+        found = []
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = [f for f in folders if f not in others and not f.startswith("config-")]
+            found += [
+                Path(folder, n) for n in names if n.endswith(".py") and not n.startswith("_sysconfigdata")
+            ]
+        if not found:
+            raise DataError(
+                f"This Python keeps no source files of its standard library in {self.root}.\n"
+                "Use your own text: data=text data.path=FILE_OR_FOLDER."
+            )
+        return sorted(found, key=self.relative)
+
+    def documents(self, notes: Counter) -> Iterator[Document]:
+        for path in self.files:
+            raw = path.read_bytes()
+            try:
+                encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
+                text = raw.decode(encoding)
+            except (SyntaxError, UnicodeDecodeError):
+                notes["undecodable files skipped"] += 1
+                continue
+            yield Document(self.relative(path), text)
+
+
+class Text(Source):
+    """Plain text files; in front of each match of `separator`, a regular expression, a document starts."""
+
+    default_pattern = "**/*.txt"
+
+    def check(self) -> None:
+        super().check()
+        try:
+            re.compile(self.options.get("separator") or "")
+        except re.error as error:
+            raise DataError(
+                f"data.separator={self.options['separator']} is not a regular expression: {error}.\n"
+                r"For example data.separator='^ = [^=]' cuts in front of WikiText's titles."
+            ) from None
+
+    def documents(self, notes: Counter) -> Iterator[Document]:
+        separator = self.options.get("separator")
+        for path in self.files:
+            text = _decode(path.read_bytes(), "files", notes)
+            if separator is None:
+                yield Document(self.relative(path), text)
+                continue
+            starts = [m.start() for m in re.finditer(separator, text, re.MULTILINE)]
+            for start, end in zip([0, *starts], [*starts, len(text)], strict=True):
+                if start < end:
+                    yield Document(_content_name(text[start:end]), text[start:end])
+
+
+class JsonLines(Source):
+    """One JSON object a line, gzip or not; `text_field` holds the text, a field "id" names the document.
+
+    Read by ourselves and not by `datasets`: only here does an error know its line, and fields beside the text
+    may hold anything.
+    """
+
+    default_pattern = "**/*.jsonl*"
+
+    def documents(self, notes: Counter) -> Iterator[Document]:
+        field = self.options["text_field"]
+        for path in self.files:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    if not line.strip():
+                        continue
+                    row = _parse(line, f"{path}:{number}", notes)
+                    text = _field(row, field, f"{path}:{number}")
+                    name = row.get("id")
+                    yield Document(str(name) if isinstance(name, str | int) else _content_name(text), text)
+
+
+class Parquet(Source):
+    """Parquet files, read with `datasets`; columns as for JSON lines."""
+
+    default_pattern = "**/*.parquet"
+
+    def documents(self, notes: Counter) -> Iterator[Document]:
+        import datasets
+
+        files = [str(path) for path in self.files]
+        field = self.options["text_field"]
+        online = datasets.config.HF_HUB_OFFLINE
+        datasets.config.HF_HUB_OFFLINE = True  # or it reports every load to the hub, and waits for the answer
+        try:
+            rows = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
+            columns = list(rows.features)
+            _field(dict.fromkeys(columns, ""), field, files[0])
+            rows = rows.select_columns([field, "id"] if "id" in columns and field != "id" else [field])
+            for row in rows:
+                text = _field(row, field, files[0])
+                name = row.get("id")
+                yield Document(str(name) if isinstance(name, str | int) else _content_name(text), text)
+        except (OSError, datasets.exceptions.DatasetGenerationError) as error:
+            raise DataError(f"{files[0]} cannot be read as parquet: {error}") from error
+        finally:
+            datasets.config.HF_HUB_OFFLINE = online
+
+
+SOURCES: dict[str, type[Source]] = {"stdlib": Stdlib, "text": Text, "jsonl": JsonLines, "parquet": Parquet}
+
+
+def _decode(raw: bytes, what: str, notes: Counter) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        notes[f"{what} with invalid UTF-8 replaced"] += 1
+        return raw.decode("utf-8-sig", errors="replace")
+
+
+def _parse(line: bytes, place: str, notes: Counter) -> dict:
+    try:
+        row = json.loads(_decode(line, "lines", notes))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f'{place} is not JSON: {error}.\nEvery line must be one object, such as {{"text": "..."}}.'
+        ) from None
+    if not isinstance(row, dict):
+        raise DataError(
+            f'{place} holds a {type(row).__name__}, not an object.\nEach line must be like {{"text": "..."}}.'
+        )
+    return row
+
+
+def _field(row: dict, field: str, place: str) -> str:
+    """The text of a row, "" for null."""
+    if field not in row:
+        raise DataError(
+            f"{place} has no field {field} (data.text_field); it has {', '.join(sorted(row)) or 'none'}.\n"
+            "Set data.text_field to the one that holds the text."
+        )
+    text = row[field]
+    if text is not None and not isinstance(text, str):
+        raise DataError(
+            f"{place}: field {field} (data.text_field) holds a {type(text).__name__}.\nIt must hold text."
+        )
+    return text or ""
+
+
+def _content_name(text: str) -> str:
+    """Names a document by its text: copies fall into one split, and a new line moves no other document."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

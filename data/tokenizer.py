@@ -1,0 +1,175 @@
+"""Tokenizers: text to token ids and back, without loss.
+
+Both tokenizers work on UTF-8 bytes, so any text can be encoded and decode(encode(text)) == text. A token
+stands for a fixed byte string, which makes bits per byte exact. Both are described by the JSON of Hugging
+Face `tokenizers`; an exported model therefore carries a file that other tools read. That library is imported
+when it is needed.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from .errors import DataError
+
+SEPARATOR = "<|doc|>"
+FILE = "tokenizer.json"
+SMALLEST_VOCABULARY = 257  # 256 bytes and the separator
+_PIECE = 1 << 18  # characters
+
+
+class Tokenizer:
+    """Byte-level BPE, as described by `text`, the JSON of `tokenizers`.
+
+    vocab_size: how many ids there are. separator: the id in front of every document. token_bytes: int32
+    (vocab_size,), bytes of text that each id stands for, 0 for the separator. digest: hexadecimal hash of the
+    JSON.
+    """
+
+    def __init__(self, text: str):
+        self.text = text
+        self.digest = hashlib.sha256(text.encode()).hexdigest()
+        description = json.loads(text)
+        vocabulary = description["model"]["vocab"]
+        (self.separator,) = (t["id"] for t in description["added_tokens"] if t["content"] == SEPARATOR)
+        self.vocab_size = len(vocabulary.keys() | {SEPARATOR})
+        alphabet = {letter: byte for byte, letter in enumerate(_alphabet())}
+        self.pieces = [b""] * self.vocab_size
+        for token, number in vocabulary.items():
+            if number != self.separator:
+                self.pieces[number] = bytes(alphabet[letter] for letter in token)
+        self.token_bytes = np.array([len(piece) for piece in self.pieces], np.int32)
+        self.dtype = np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
+
+    def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
+        """Ids of each text, without separators. The separator's name inside a text is ordinary text."""
+        encoded = self._encoder.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, self.dtype) for encoding in encoded]
+
+    def encode(self, text: str) -> np.ndarray:
+        return self.encode_batch([text])[0]
+
+    def decode(self, ids) -> str:
+        """Text of the ids; a character that is cut at an end becomes U+FFFD, a separator shows its name."""
+        name = SEPARATOR.encode()
+        parts = (name if i == self.separator else self.pieces[i] for i in np.asarray(ids).tolist())
+        return b"".join(parts).decode("utf-8", errors="replace")
+
+    def save(self, folder: Path) -> None:
+        (Path(folder) / FILE).write_text(self.text, encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> "Tokenizer":
+        """The tokenizer that `save` wrote, of whichever kind."""
+        path = Path(folder) / FILE
+        try:
+            text = path.read_text(encoding="utf-8")
+            return ByteTokenizer() if text == _byte_json() else Tokenizer(text)
+        except FileNotFoundError:
+            raise DataError(f"{path} does not exist.\nName a folder that holds a {FILE}.") from None
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise DataError(
+                f"{path} is not a byte-level BPE tokenizer with a {SEPARATOR} token ({error!r}).\n"
+                f"Use a {FILE} that Longrun wrote."
+            ) from error
+
+    @cached_property
+    def _encoder(self):
+        import tokenizers
+
+        encoder = tokenizers.Tokenizer.from_str(self.text)
+        encoder.encode_special_tokens = (
+            True  # not part of the JSON: otherwise "<|doc|>" in a text is the separator
+        )
+        return encoder
+
+
+class ByteTokenizer(Tokenizer):
+    """One token a byte: id = byte, separator = 256."""
+
+    def __init__(self):
+        super().__init__(_byte_json())
+
+    def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
+        return [np.frombuffer(text.encode(), np.uint8).astype(self.dtype) for text in texts]
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Byte-level BPE of at most `vocab_size` tokens, separator included; equal texts give equal tokenizers.
+
+    Fewer come out where no further pair occurs twice. Text is cut into words by GPT-2's rule.
+    """
+    from tokenizers import Tokenizer as Library
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    library = Library(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[SEPARATOR],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    library.encode_special_tokens = True
+    library.train_from_iterator((piece for text in texts for piece in cut(text)), trainer)
+    return Tokenizer(library.to_str())
+
+
+def _alphabet() -> list[str]:
+    """The printable letter that stands for each byte in byte-level BPE (GPT-2's table)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    spare = iter(range(256, 512))
+    return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
+
+
+def _byte_json() -> str:
+    """The byte tokenizer as a BPE without merges, so that `tokenizers` reads it too."""
+    vocabulary = {letter: byte for byte, letter in enumerate(_alphabet())} | {SEPARATOR: 256}
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    unused = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
+    model = {
+        "type": "BPE",
+        **dict.fromkeys(unused),
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+    }
+    return json.dumps(
+        {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [{"id": 256, "content": SEPARATOR, **plain, "special": True}],
+            "normalizer": None,
+            "pre_tokenizer": level,
+            "post_processor": None,
+            "decoder": level,
+            "model": {**model, "vocab": vocabulary, "merges": []},
+        }
+    )
+
+
+def cut(text: str, size: int = _PIECE) -> Iterator[str]:
+    """Pieces of about `size` characters whose encodings, joined, are the encoding of the text.
+
+    `tokenizers` needs some fifty bytes for each character while it encodes, so a long document goes piece by
+    piece. GPT-2's rule for words never joins white space to what stands in front of it, so a cut between the two
+    is one that the rule itself makes. Text without such a place stays whole. Only white space on which regular
+    expressions agree is used: Python's \\s is wider than that of `tokenizers`.
+    """
+    start = 0
+    while match := _BOUNDARY.search(text, start + size):
+        yield text[start : match.end()]
+        start = match.end()
+    yield text[start:]
+
+
+_BOUNDARY = re.compile(r"\S(?=[ \t\r\n])")

@@ -1,0 +1,21 @@
+"""What the extensions share that put one more part beside an encoding of any kind."""
+
+from ..pe.base import PositionEncoding
+from ..pe.compose import Compose
+from .base import Extension, as_extension
+
+
+class Beside(Extension):
+    """The encoding composed with a part. A subclass says which in `part`."""
+
+    def part(self) -> PositionEncoding:
+        raise NotImplementedError
+
+    def apply(self, encoding: PositionEncoding, length: int) -> PositionEncoding:
+        with as_extension():
+            return Compose(self.shape, parts=[encoding, self.part()])
+
+    def extend_layers(self, encodings: list[PositionEncoding], length: int) -> list[PositionEncoding]:
+        if not self.part().per_layer:
+            return super().extend_layers(encodings, length)
+        return [self.apply(encoding, length) for encoding in encodings]

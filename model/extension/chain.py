@@ -1,0 +1,32 @@
+from ..pe.base import PositionEncoding, require
+from ..registry import Part
+from ..shape import Shape
+from .base import Extension, make
+
+
+class Chain(Extension):
+    """Several extensions in order, each on what the one before it made: ntk and logn, rerope and logn, yarn and resonance.
+
+    parts: names, or mappings with a name and options.  lengths: the length that each part extends to; null is that of the
+    evaluation for all.
+    """
+
+    def __init__(self, shape: Shape, *, parts: list[Part], lengths: list[int] | None):
+        super().__init__(shape)
+        require(bool(parts), "extension.parts=[]: a chain needs parts.\nTry extension.parts=[ntk,logn]")
+        require(
+            lengths is None or len(lengths) == len(parts),
+            f"extension.lengths={lengths}: expected one for each of the {len(parts)} parts.\nTry extension.lengths=null",
+        )
+        self.parts, self.lengths = [make(shape, part) for part in parts], lengths
+
+    def suits(self, encoding: PositionEncoding) -> bool:
+        return self.parts[0].suits(encoding)
+
+    def extend(self, encoding: PositionEncoding, length: int) -> PositionEncoding:
+        return self.extend_layers([encoding], length)[0]
+
+    def extend_layers(self, encodings: list[PositionEncoding], length: int) -> list[PositionEncoding]:
+        for part, own in zip(self.parts, self.lengths or [length] * len(self.parts), strict=True):
+            encodings = part.extend_layers(encodings, own)
+        return encodings

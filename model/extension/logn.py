@@ -1,0 +1,18 @@
+from ..pe.base import PositionEncoding
+from ..pe.logn import Logn as Scaling
+from ..shape import Shape
+from .beside import Beside
+
+
+class Logn(Beside):
+    """Log-n scaling of the logits of any encoding; nothing changes within the training length. See model/pe/logn.py.
+
+    It complements another extension (chain it with rerope or ntk) and does little alone.
+    """
+
+    def __init__(self, shape: Shape, *, length: int | None):
+        super().__init__(shape)
+        self.length = length
+
+    def part(self) -> PositionEncoding:
+        return Scaling(self.shape, length=self.length)

@@ -1,0 +1,22 @@
+import math
+
+import torch
+from torch import Tensor
+
+from ..shape import Shape
+from .frequencies import FrequencyRule, Target
+
+
+class Resonance(FrequencyRule):
+    """Resonance RoPE (2403.00071): wavelengths are rounded to whole tokens, theta = 2 pi / round(2 pi / theta).
+
+    A pair that completes its turns in training then meets no new angle at any position. Meant for training, alone or
+    after another rule: chain(yarn_code, resonance) is the paper's best.
+    """
+
+    def __init__(self, shape: Shape):
+        super().__init__(shape, factor=None)
+
+    def scale(self, frequencies: Tensor, target: Target) -> tuple[Tensor, float]:
+        wavelength = (2 * math.pi / frequencies).round()  # infinite where a pair stands still
+        return torch.where(frequencies > 0, 2 * math.pi / wavelength, 0), 1.0

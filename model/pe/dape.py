@@ -1,0 +1,76 @@
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..registry import Part
+from ..shape import Shape
+from .base import Block, Context, PositionEncoding, require, scaled_scores
+from .registry import encodings_for
+
+
+class Dape(PositionEncoding):
+    """Data-adaptive positional encoding (DAPE, 2405.14722): a network sees the logits of all heads and their biases.
+
+        S + B + f([S; B]),     f: 2H -> hidden, leaky ReLU -> H, at every pair of tokens, a network a layer
+
+    B is a content-free bias with parameters for each layer, as released. f has no bias in its last layer, unlike the
+    released code: a number that is added to all keys of a query changes nothing.
+
+    base: the encoding that is B; with `nope` the network sees the logits alone.
+
+    It mixes heads, so no fused kernel applies, and a block of queries takes `hidden` float32 numbers for every pair:
+    memory is linear in the length for inference, but large.
+    """
+
+    per_layer = True
+
+    def __init__(self, shape: Shape, *, base: Part, hidden: int):
+        super().__init__(shape)
+        require(hidden >= 1, f"pe.hidden={hidden}: expected 1 or more.\nTry pe.hidden=32")
+        self.base = base  # `for_layers` hands over an encoding
+        self.biased = base.overrides("table", "bias")
+        self.relative = base.relative
+        self.from_scores = nn.Linear(shape.heads, hidden)
+        self.from_bias = nn.Linear(shape.heads, hidden, bias=False) if self.biased else None
+        self.out = nn.Linear(hidden, shape.heads, bias=False)
+
+    @classmethod
+    def for_layers(cls, shape: Shape, options: dict[str, Any]) -> list[PositionEncoding]:
+        bases = [encodings_for(shape, options["base"])[layer] for layer in range(shape.layers)]  # copies
+        hooks = ("embed", "map_q", "map_k", "scores", "values", "state", "allowed", "sink")
+        require(
+            not any(base.overrides(*hooks) for base in bases),
+            f"pe.base={options['base']['name']}: DAPE adapts an encoding that is a bias of positions alone.\n"
+            "Try pe.base=alibi, kerple_log or fire; combine others by pe=compose",
+        )
+        return [cls(shape, base=base, hidden=options["hidden"]) for base in bases]
+
+    def reset(self, generator: torch.Generator) -> None:
+        fan_in = self.shape.heads * (2 if self.biased else 1)
+        for linear in (self.from_scores, self.from_bias):
+            for parameter in [] if linear is None else linear.parameters():
+                nn.init.uniform_(parameter, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
+        bound = self.out.in_features**-0.5
+        nn.init.uniform_(self.out.weight, -bound, bound, generator=generator)
+
+    def prepare(self, context: Context) -> tuple[Any, Tensor | None]:
+        table = self.base.table(context.span, context.positions.device) if self.base.overrides("table") else None
+        return self.base.prepare(context), table
+
+    def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
+        with torch.autocast(q.device.type, enabled=False):
+            s = scaled_scores(q, k, scale).float()  # (B, H, tq, tk)
+            hidden = self.from_scores.weight.float() @ s.flatten(2) + self.from_scores.bias.float()[:, None]
+            if self.biased:
+                b = self._base_bias(block)
+                hidden = hidden + self.from_bias.weight.float() @ b.flatten(2)
+                s = s + b
+            return s + (self.out.weight.float() @ F.leaky_relu(hidden)).unflatten(-1, s.shape[2:])
+
+    def _base_bias(self, block: Block) -> Tensor:
+        """B at every pair of the block, (B|1, H, tq, tk)."""
+        prepared, table = block.prepared
+        return block.spread(table) if table is not None else self.base.bias(replace(block, prepared=prepared))

@@ -1,0 +1,45 @@
+import torch
+from torch import Tensor
+
+from ..registry import Part
+from ..shape import Shape
+from .base import require
+from .regions import Regions
+from .window import keys
+
+
+class DualChunk(Regions):
+    """Dual chunk attention (2402.17463): positions in chunks of s = size - window; keys are at j mod s, queries of chunk n at
+
+        keys of chunk n       i mod s                       exact distances
+        of chunk n - 1        min(i mod s + s, size)        exact up to the window
+        of earlier chunks     min(2s - 1, size)             all far
+
+    Without the factor 0.05 ln s + 1 of the released code, which the paper's results do not use.
+
+    size: largest distance, keys or a share of the training length (3/4 in the paper's code).  window: exact distances
+    across the border of two chunks, at least (1/8).
+    """
+
+    whole_positions = True
+
+    def __init__(self, shape: Shape, *, rope: Part, size: int | float | None, window: int | float | None):
+        super().__init__(shape, rope=rope)
+        self.size, self.window = keys(size, shape), keys(window, shape)
+        require(
+            0 < self.window < self.size,
+            f"pe.window={window}: {self.window} keys, and must be below pe.size={size}, {self.size} keys.\n"
+            f"Try pe.size=0.75 pe.window=0.125",
+        )
+        self.chunk = self.size - self.window
+
+    def query_maps(self, positions: Tensor) -> list[Tensor]:
+        inside = positions % self.chunk
+        far = torch.full_like(positions, min(2 * self.chunk - 1, self.size))
+        return [inside, (inside + self.chunk).clamp(max=self.size), far]
+
+    def key_maps(self, positions: Tensor) -> list[Tensor]:
+        return [positions % self.chunk]
+
+    def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        return (query_positions // self.chunk - key_positions // self.chunk).clamp(0, 2)

@@ -1,0 +1,79 @@
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..shape import Shape
+from .base import Context, PositionEncoding, State, require
+from .rotation import Rotation, angles, rotate
+
+
+class Fope(PositionEncoding):
+    """Fourier position embedding (2412.17739): each pair turns by a series of frequencies instead of one.
+
+    cos and sin of the frequencies that complete a turn in the training length are mixed by a matrix a head, the identity
+    plus Xavier noise; the pairs left over stay still. No rotation any more, so norms change, and the attention is not a
+    function of i - j. The matrices are shared by the layers and belong to a key head and its queries.
+
+    As in the released code at most a quarter of the head turns. It multiplies the still pairs by (1, i) where we use 1:
+    a fixed map that W_q and W_k can hold.
+
+    gain: of the noise; the paper raises it with the size of the model.  learned: train the matrices; else they are drawn
+    once, from a fixed seed.
+    """
+
+    def __init__(
+        self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], gain: float, learned: bool
+    ):
+        super().__init__(shape)
+        require(
+            shape.head_dim % 4 == 0,
+            f"pe=fope turns a quarter of the head, and model.width / model.heads = {shape.head_dim} is no multiple of 4.\n"
+            f"Try model.width={shape.heads * max(4, shape.head_dim // 4 * 4)}",
+        )
+        exponents = [c / shape.head_dim for c in range(0, shape.head_dim, 2)]
+        self.theta = [base**-e for e in exponents if base**-e * shape.train_length >= 2 * math.pi]
+        require(
+            bool(self.theta),
+            f"train.length={shape.train_length}: the fastest pair takes 6.28 tokens a turn, so none turns.\n"
+            f"Try train.length=128",
+        )
+        self.layout, self.gain, self.learned = layout, gain, learned
+        self.series = min(len(self.theta), shape.head_dim // 4)
+        if learned:
+            self.weight = nn.Parameter(torch.empty(2, shape.kv_heads, len(self.theta), self.series))
+
+    def reset(self, generator: torch.Generator) -> None:
+        with torch.no_grad():
+            self.weight.copy_(self._draw(generator))
+
+    def mixture(self, device: torch.device | None = None) -> Tensor:
+        """How cos [0] and sin [1] of the frequencies mix into those of the pairs, float32 (2, H_kv, n, series)."""
+        return self.weight.float() if self.learned else self._draw(torch.Generator().manual_seed(0)).to(device)
+
+    def _draw(self, generator: torch.Generator) -> Tensor:
+        n, heads = len(self.theta), self.shape.kv_heads
+        main = torch.zeros(n, self.series, device=generator.device)
+        step = math.ceil(n / self.series)
+        for pair in range(math.ceil(n / step)):
+            main[pair * step, pair] = 1
+        noise = [torch.empty(heads, n, self.series, device=generator.device) for _ in range(2)]
+        return torch.stack([main + nn.init.xavier_normal_(x, self.gain, generator=generator) for x in noise])
+
+    def prepare(self, context: Context) -> Rotation:
+        device = context.positions.device
+        waves = angles(context.positions, torch.tensor(self.theta, device=device, dtype=torch.float64))
+        mixture = self.mixture(device)
+        still = self.shape.head_dim // 2 - self.series
+        cos = nn.functional.pad(waves.cos @ mixture[0], (0, still), value=1.0)  # (B|1, H_kv, T, d/2)
+        sin = nn.functional.pad(waves.sin @ mixture[1], (0, still))
+        return Rotation(cos, sin)
+
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        group = self.shape.heads // self.shape.kv_heads
+        last = prepared.last(context.queries)
+        return rotate(q, Rotation(*(x.repeat_interleave(group, 1) for x in (last.cos, last.sin))), self.layout)
+
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return rotate(k, prepared, self.layout)

@@ -1,0 +1,33 @@
+from torch import Tensor
+
+from ..registry import Part
+from ..shape import Shape
+from .base import require
+from .regions import Regions
+from .window import keys
+
+
+class LeakyRerope(Regions):
+    """Leaky ReRoPE (Su 2023, kexue.fm/archives/9708): distance i - j up to the window, then window + (i - j - window) / factor.
+
+    The longest distance should stay below the training length L: factor (L - window) above the length minus the window.
+
+    window: keys, or a share of the training length if below 1.  factor: how many times slower distances grow past it.
+    """
+
+    relative = True
+
+    def __init__(self, shape: Shape, *, rope: Part, window: int | float | None, factor: float):
+        super().__init__(shape, rope=rope)
+        self.window, self.factor = keys(window, shape), factor
+        require(self.window >= 1, f"pe.window={window}: distances are exact below the window.\nTry pe.window=0.5")
+        require(factor >= 1, f"pe.factor={factor}: distances past the window grow more slowly.\nTry pe.factor=16")
+
+    def query_maps(self, positions: Tensor) -> list[Tensor]:
+        return [positions, positions.double() / self.factor + self.window * (1 - 1 / self.factor)]
+
+    def key_maps(self, positions: Tensor) -> list[Tensor]:
+        return [positions, positions.double() / self.factor]
+
+    def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        return query_positions - key_positions >= self.window

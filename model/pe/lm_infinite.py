@@ -1,0 +1,24 @@
+from torch import Tensor
+
+from ..registry import Part
+from ..shape import Shape
+from .base import require
+from .rerope import Rerope
+
+
+class LmInfinite(Rerope):
+    """LM-Infinite (2308.16137): a query sees the last `window` keys and the first `sinks`, those at distance `window` at most.
+
+    window: keys, or a share of the training length if below 1; null is the training length.
+    sinks: first positions that all queries see, 10 to 100 in the paper.
+    """
+
+    relative = False
+
+    def __init__(self, shape: Shape, *, rope: Part, window: int | float | None, sinks: int):
+        super().__init__(shape, rope=rope, window=window)
+        require(sinks >= 0, f"pe.sinks={sinks}: how many of the first positions everybody sees.\nTry pe.sinks=10")
+        self.sinks = sinks
+
+    def allowed(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        return (query_positions - key_positions < self.window) | (key_positions < self.sinks)

@@ -1,0 +1,70 @@
+"""Encodings that cut the keys of a query into regions and measure distance differently in each.
+
+A region is a pair of maps of positions: in it the logit is <R_f(i) q, R_g(j) k> of a rotary encoding. Queries and keys are
+turned once a forward pass for every map and laid side by side; a block of logits picks the region of each pair.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..registry import Part
+from ..shape import Shape
+from .base import Block, Context, PositionEncoding, State, require, scaled_scores
+from .registry import encodings_for
+from .rope import Rope
+from .rotation import Rotation, angles, rotate
+
+
+class Regions(PositionEncoding):
+    """Base of region schemes: a subclass defines `query_maps`, `key_maps` and `region`.
+
+    rope: the rotary encoding underneath: a name, or a name and options. `for_layers` builds it; the constructor takes it.
+    """
+
+    def __init__(self, shape: Shape, *, rope: Part):
+        super().__init__(shape)
+        require(
+            isinstance(rope, Rope) and rope.plain,
+            f"pe.rope: regions turn queries and keys by other positions, which {type(rope).__name__.lower()} does not allow.\n"
+            f"Try pe.rope=rope",
+        )
+        self.rope = rope
+        self.length_dependent = rope.length_dependent
+
+    @classmethod
+    def for_layers(cls, shape: Shape, options: dict[str, Any]) -> list[PositionEncoding]:
+        return super().for_layers(shape, options | {"rope": encodings_for(shape, options["rope"])[0]})
+
+    def query_maps(self, positions: Tensor) -> list[Tensor]:
+        """Where the queries at these positions (B|1, T) are taken to be, in each region."""
+        raise NotImplementedError
+
+    def key_maps(self, positions: Tensor) -> list[Tensor]:
+        """Where the keys are taken to be, in each region; one map if it is the same in all."""
+        raise NotImplementedError
+
+    def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        """Number of the region, broadcast over (..., tq, tk). What lies in the future does not matter."""
+        raise NotImplementedError
+
+    def prepare(self, context: Context) -> tuple[list[Rotation], list[Rotation]]:
+        scaled = self.rope.scaled(context)
+        queries = [angles(p, *scaled) for p in self.query_maps(context.query_positions)]
+        return queries, [angles(p, *scaled) for p in self.key_maps(context.positions)]
+
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return torch.cat([rotate(q, rotation, self.rope.layout) for rotation in prepared[0]], -1)
+
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return torch.cat([rotate(k, rotation, self.rope.layout) for rotation in prepared[1]], -1)
+
+    def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
+        queries, keys = q.split(self.shape.head_dim, -1), k.split(self.shape.head_dim, -1)
+        region = self.region(block.query_positions[:, :, None], block.key_positions[:, None, :])[:, None]
+        out = scaled_scores(queries[0], keys[0], scale)
+        for number in range(1, len(queries)):
+            key = keys[number if len(keys) > 1 else 0]
+            out = torch.where(region == number, scaled_scores(queries[number], key, scale), out)
+        return out

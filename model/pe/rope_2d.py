@@ -1,0 +1,43 @@
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..shape import Shape
+from .base import Context, State, require
+from .rope import Rope
+from .rotation import Rotation, angles, rotate
+
+
+class Rope2d(Rope):
+    """Two-dimensional rotary positions (ChatGLM-6B, 2210.02414): each half of the head is turned by an id of its own.
+
+    A plan may hand out two ids a token, positions (B|1, T, 2); in ChatGLM they are the position and the place in the block
+    that is being generated, which is 0 in the prompt. With one id the second is 0, so that half does not turn.
+    Pairs are (c, c + d/4) within a half, exponents count over a half.
+    """
+
+    plain = False
+
+    def __init__(self, shape: Shape, *, base: float):
+        require(
+            shape.head_dim % 4 == 0,
+            f"pe=rope_2d cuts heads into two halves of pairs; model.width / model.heads = {shape.head_dim} does not divide.\n"
+            f"Try model.width={shape.heads * max(4, shape.head_dim // 4 * 4)}",
+        )
+        super().__init__(shape, base=base, layout="half", partial=0.5)
+
+    def prepare(self, context: Context) -> list[Rotation]:
+        ids = context.positions
+        first, second = ids.unbind(-1) if ids.dim() == 3 else (ids, torch.zeros_like(ids))
+        return [angles(each, *self.scaled(context)) for each in (first, second)]
+
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return self._rotate(q, [each.last(context.queries) for each in prepared])
+
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return self._rotate(k, prepared)
+
+    def _rotate(self, x: Tensor, rotations: list[Rotation]) -> Tensor:
+        halves = zip(x.chunk(2, -1), rotations, strict=True)
+        return torch.cat([rotate(half, rotation, self.layout) for half, rotation in halves], -1)

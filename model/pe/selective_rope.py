@@ -1,0 +1,61 @@
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..shape import Shape
+from .base import Context, PositionEncoding, State, require
+from .rotation import Rotation, rotate
+from .running import running_sum
+
+
+class SelectiveRope(PositionEncoding):
+    """RoPE by a clock that each token moves: in the style of Selective RoPE (2511.17388) and data-dependent rotation.
+
+    Pair c of token i is turned by base^(-2c/d) * sum over t = 0 ... i of 2 sigmoid(w_c x_t + b_c). A step is 1 at first,
+    which is RoPE, and stays between 0 (the token is not counted) and 2. The papers' own parametrisations differ: this is
+    the plainest one, not a reproduction.
+
+    clock: `pair`, each pair of channels of a key head has its own steps; `head`, all pairs of a head share them, so that
+    what is learned are contextual positions.
+    """
+
+    relative = True
+    per_layer = True
+
+    def __init__(self, shape: Shape, *, base: float, clock: Literal["pair", "head"]):
+        super().__init__(shape)
+        require(base > 0, f"pe.base={base}: frequencies are powers of the base.\nTry pe.base=10000")
+        require(
+            shape.head_dim % 2 == 0,
+            f"model.width={shape.width}: heads of {shape.head_dim} channels cannot turn in pairs.\n"
+            f"Try model.width={shape.heads * (shape.head_dim + 1)}",
+        )
+        self.base = base
+        self.clocks = shape.head_dim // 2 if clock == "pair" else 1
+        self.linear = nn.Linear(shape.width, shape.kv_heads * self.clocks)
+
+    def reset(self, generator: torch.Generator) -> None:
+        nn.init.normal_(self.linear.weight, 0, 0.02, generator=generator)
+        nn.init.zeros_(self.linear.bias)
+
+    def state(self, x: Tensor) -> State:
+        with torch.autocast(x.device.type, enabled=False):
+            z = F.linear(x.float(), self.linear.weight.float(), self.linear.bias.float())
+        return {"step": 2 * z.sigmoid().unflatten(-1, (self.shape.kv_heads, self.clocks))}  # (B, T, H_kv, d/2|1)
+
+    def rotation(self, state: State, context: Context) -> Rotation:
+        """cos and sin of every token, float32 (B, H_kv, T, d/2)."""
+        clock = running_sum(state["step"], context).transpose(1, 2)
+        exponent = torch.arange(0, self.shape.head_dim, 2, device=clock.device, dtype=torch.float64)
+        angle = clock * self.base ** (-exponent / self.shape.head_dim)
+        return Rotation(angle.cos().float(), angle.sin().float())
+
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        turn, groups = self.rotation(state, context).last(context.queries), self.shape.heads // self.shape.kv_heads
+        turn = Rotation(*(x.repeat_interleave(groups, dim=1) for x in (turn.cos, turn.sin)))
+        return rotate(q, turn, "half")
+
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return rotate(k, self.rotation(state, context), "half")

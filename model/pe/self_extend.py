@@ -1,0 +1,35 @@
+from torch import Tensor
+
+from ..registry import Part
+from ..shape import Shape
+from .base import require
+from .regions import Regions
+from .window import keys
+
+
+class SelfExtend(Regions):
+    """SelfExtend (2401.01325): exact distances within the window, beyond it those between groups of positions.
+
+        i - j < W:  i - j           else:  floor(i / G) - floor(j / G) + W - floor(W / G)
+
+    The released code subtracts W / G without rounding, which differs where G does not divide W.
+
+    window: W, keys, or a share of the training length if below 1.  group: G, positions that share one number.
+    """
+
+    whole_positions = True
+
+    def __init__(self, shape: Shape, *, rope: Part, window: int | float | None, group: int):
+        super().__init__(shape, rope=rope)
+        self.window, self.group = keys(window, shape), group
+        require(self.window >= 1, f"pe.window={window}: distances are exact below the window.\nTry pe.window=0.25")
+        require(group >= 1, f"pe.group={group}: positions in a group, 1 or more.\nTry pe.group=8")
+
+    def query_maps(self, positions: Tensor) -> list[Tensor]:
+        return [positions, positions // self.group + (self.window - self.window // self.group)]
+
+    def key_maps(self, positions: Tensor) -> list[Tensor]:
+        return [positions, positions // self.group]
+
+    def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        return query_positions - key_positions >= self.window

@@ -1,0 +1,41 @@
+from torch import Tensor
+
+from ..registry import Part
+from ..shape import Shape
+from .base import require
+from .regions import Regions
+from .window import keys
+
+
+class Streaming(Regions):
+    """StreamingLLM (2309.17453): a query sees the first `sinks` positions and the last `window`, itself included, and
+    positions count inside that cache: from position sinks + window - 1 on every query has this one.
+
+    So a key in the window is at its distance, and sink j at min(i, sinks + window - 1) - j. This computes for all queries
+    at once what the paper does token by token with a cache that evicts. It does not extend what the model can use.
+
+    window: keys, or a share of the training length if below 1; null is the training length minus the sinks.
+    """
+
+    def __init__(self, shape: Shape, *, rope: Part, window: int | float | None, sinks: int):
+        super().__init__(shape, rope=rope)
+        self.window = shape.train_length - sinks if window is None else keys(window, shape)
+        self.sinks = sinks
+        require(sinks >= 0, f"pe.sinks={sinks}: how many of the first positions stay.\nTry pe.sinks=4")
+        require(
+            self.window >= 1,
+            f"pe.window={window} with pe.sinks={sinks} and train.length={shape.train_length}: "
+            f"{self.window} keys are left for the window.\nTry pe.sinks=0",
+        )
+
+    def query_maps(self, positions: Tensor) -> list[Tensor]:
+        return [positions, positions.clamp(max=self.sinks + self.window - 1)]
+
+    def key_maps(self, positions: Tensor) -> list[Tensor]:
+        return [positions]
+
+    def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        return query_positions - key_positions >= self.window
+
+    def allowed(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        return (query_positions - key_positions < self.window) | (key_positions < self.sinks)

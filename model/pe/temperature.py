@@ -1,0 +1,29 @@
+from typing import Any
+
+from torch import Tensor
+
+from ..shape import Shape
+from .base import Context, PositionEncoding, State, require
+
+
+class Temperature(PositionEncoding):
+    """Llama 4's attention temperature: logits times 1 + slope * ln(1 + floor((i + 1) / step)), in steps of tokens.
+
+    Nothing changes in the first step - 1 tokens. Meant for the layers of a hybrid without positions, which are the ones
+    that attend far.
+
+    step: 8,192 in Llama 4; null is the training length.
+    """
+
+    def __init__(self, shape: Shape, *, step: int | None, slope: float):
+        super().__init__(shape)
+        self.step, self.slope = shape.train_length if step is None else step, slope
+        require(self.step >= 1, f"pe.step={step}: tokens between two temperatures, 1 or more.\nTry pe.step=null")
+        require(slope >= 0, f"pe.slope={slope}: attention would become flatter with length.\nTry pe.slope=0.1")
+
+    def prepare(self, context: Context) -> Tensor:
+        steps = ((context.query_positions.double() + 1) / self.step).floor()
+        return (1 + self.slope * steps.log1p()).float()[:, None, :, None]  # (B|1, 1, Tq, 1)
+
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return (q * prepared).to(q.dtype)

@@ -1,0 +1,29 @@
+import torch
+from torch import Tensor
+
+from ..shape import Shape
+from .base import Drawn, stretched
+
+
+class Pose(Drawn):
+    """PoSE, positional skip-wise training (2309.10400): a window in two runs, the second one moved ahead at random.
+
+    The first n ~ U{1, ..., ceil(T/2)} tokens are at 0, 1, 2, ...; the rest go on u ~ U{0, ..., target - T} later. So a
+    window of T tokens shows distances up to `target`. Training only; meant for a model that is adapted to longer input.
+
+    target: the length to prepare for; null is 16 times the training length.
+    """
+
+    def __init__(self, shape: Shape, *, target: int | None):
+        super().__init__(shape)
+        self.target = stretched(shape, target, "target")
+
+    def end(self, length: int, training: bool) -> int:
+        return max(length, self.target) if self.active(training) else length
+
+    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+        device = generator.device
+        first = torch.randint(1, (length + 1) // 2 + 1, (batch, 1), generator=generator, device=device)
+        skip = torch.randint(max(self.target - length, 0) + 1, (batch, 1), generator=generator, device=device)
+        index = torch.arange(length, device=device)
+        return index + torch.where(index >= first, skip, 0)

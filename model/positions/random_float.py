@@ -1,0 +1,34 @@
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..shape import Shape
+from .base import Drawn, stretched
+
+
+class RandomFloat(Drawn):
+    """Random float sampling (2602.14050): T real positions, uniform on [0, maximum), sorted; drawn for each sequence.
+
+    Fractions are then seen in training, so positions may be rescaled later, and there is room for any number of tokens.
+
+    maximum: null is 16 times the training length.
+    evaluation: `law` draws as in training; `even` takes the mean of the law, evenly spaced, nothing random.
+    """
+
+    fractional = True
+
+    def __init__(self, shape: Shape, *, maximum: int | None, evaluation: Literal["law", "even"]):
+        super().__init__(shape)
+        self.maximum, self.evaluation = stretched(shape, maximum, "maximum"), evaluation
+
+    def end(self, length: int, training: bool) -> int:
+        return self.maximum
+
+    def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+        places = torch.rand(batch, length, generator=generator, device=generator.device, dtype=torch.float64)
+        return (places * self.maximum).float().sort(dim=1).values
+
+    def mean(self, length: int, device: torch.device) -> Tensor:
+        rank = torch.arange(1, length + 1, device=device, dtype=torch.float64)[None]
+        return (rank * self.maximum / (length + 1)).float()

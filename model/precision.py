@@ -1,0 +1,23 @@
+"""In which number format the matrix products are computed. Weights, softmax, norms and losses stay float32."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def resolve(precision: str, device: torch.device) -> str:
+    """`auto` becomes bf16 where the hardware multiplies it natively, else fp32. (float16 is never used: on CPUs it is
+    15 times slower than bf16.)"""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    abilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return "bf16" if abilities.get("avx512_bf16") or abilities.get("amx_bf16") else "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """Around a forward pass. precision: auto, fp32, fp32_medium (float32 tensors, products in bf16 or tf32), bf16."""
+    chosen = resolve(precision, device)
+    torch.set_float32_matmul_precision("medium" if chosen == "fp32_medium" else "highest")
+    return torch.autocast(device.type, torch.bfloat16) if chosen == "bf16" else nullcontext()
