@@ -34,37 +34,48 @@ def compose(config_name: str, schema: Any, arguments: argparse.Namespace, job: C
 
     job: what a launcher other than ours calls in each job of a sweep.
     """
+    if (plugins := str(FOLDER / "plugins")) not in sys.path:
+        sys.path.insert(0, plugins)
+    import hydra
+
+    store_model_defaults()
+    extra = Path(arguments.config_dir).resolve() if arguments.config_dir else None
+    words = overrides.prepare(arguments.overrides, config_name, schema, arguments.multirun, extra)
+    if any((arguments.multirun, arguments.cfg, arguments.info, arguments.hydra_help, arguments.shell_completion)):
+        through_hydra(config_name, [*flags(arguments), *words], job)
+        return None
+    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3", job_name=config_name):
+        search = [f"hydra.searchpath=[file://{extra}]"] if extra else []
+        config = hydra.compose(config_name, overrides=[*words, *search], return_hydra_config=True)
+    return plain(config, config.hydra.runtime.choices)
+
+
+def through_hydra(config_name: str, words: list[str], job: Callable[[dict[str, Any]], Any]) -> None:
+    """Hydra's own program, for everything but a single run (which it would compose twice)."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach `cli.guarded` instead of being printed
-    sys.path.insert(0, str(FOLDER / "plugins"))
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    store_model_defaults()
-    extra = Path(arguments.config_dir) if arguments.config_dir else None
-    words = overrides.prepare(arguments.overrides, config_name, schema, arguments.multirun, extra)
-    composed: list[tuple[Any, dict[str, str]]] = []
-
     @hydra.main(config_path=str(FOLDER), config_name=config_name, version_base="1.3")
     def task(config: Any) -> None:
-        choices = dict(HydraConfig.get().runtime.choices)
-        job(plain(config, choices)) if arguments.multirun else composed.append((config, choices))
+        job(plain(config, HydraConfig.get().runtime.choices))
 
-    with command_line([*flags(arguments), *words]):
+    with command_line(words):
         task()
-    return plain(*composed[0]) if composed else None
 
 
 def plain(config: Any, choices: Any) -> dict[str, Any]:
     """A composed configuration as Python values, without Hydra's own part. An experiment names its wandb group."""
     from omegaconf import OmegaConf, open_dict
 
+    experiment = choices.get("experiment")
     with open_dict(config):
-        config.pop("hydra", None)  # a composed job of a sweep still has it
+        config.pop("hydra", None)
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     tracker = values.get("tracker")
-    if isinstance(tracker, dict) and tracker.get("group") is None and choices.get("experiment"):
-        tracker["group"] = choices["experiment"]
+    if isinstance(tracker, dict) and tracker.get("group") is None:
+        tracker["group"] = experiment
     return cast("dict[str, Any]", values)
 
 

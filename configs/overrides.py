@@ -28,7 +28,7 @@ def options(group: str, extra: Path | None = None) -> list[str]:
 def prepare(words: list[str], config_name: str, schema: Any, multirun: bool, extra: Path | None = None) -> list[str]:
     """Check the overrides of a command line and return them for Hydra.
 
-    Every plain `key=value` becomes `++key=value`, so that Hydra composes whatever was typed and one validator
+    Every `key=value` becomes `++key=value`, so that Hydra composes whatever was typed and one validator
     (`validate.py`) answers for it, no matter where a key came from. Raises ConfigError.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -48,8 +48,8 @@ def prepare(words: list[str], config_name: str, schema: Any, multirun: bool, ext
             raise ConfigError(several_values(word, name, schema))
         if ours and name in known:
             check_group(name, override, options(name, extra))
-        plain = ours and name not in known and word[0] not in "+~"
-        prepared.append(f"++{word}" if plain else word)
+        value = ours and name not in known and not override.is_delete()
+        prepared.append(f"++{word.lstrip('+')}" if value else word)
     return prepared
 
 

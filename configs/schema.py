@@ -13,7 +13,7 @@ PROTOCOLS = ("fixed_targets", "nonoverlap", "sliding", "last_k", "per_position")
 
 
 def key(doc: str, **rules: Any) -> Any:
-    """A key of the configuration. Rules: choices, minimum, maximum, above (exclusive), example."""
+    """A key of the configuration. Rules: choices, minimum, maximum, above (exclusive), filled, example."""
     return field(metadata={"doc": doc, **rules})
 
 
@@ -74,8 +74,8 @@ class EvalConfig:
     """How a trained model is measured. `train.py` uses it at the end of a run, `eval.py` on its own."""
 
     protocol: str = key("which tokens are fed and which are scored", choices=PROTOCOLS)
-    lengths: list[int] | None = key("context lengths; null = ratios", minimum=1, example="'[128,256]'")
-    ratios: list[float] = key("context lengths as multiples of the training length", above=0.0, example="'[1,2,4]'")
+    lengths: list[int] | None = key("context lengths; null = ratios", filled=True, minimum=1, example="'[128,256]'")
+    ratios: list[float] = key("lengths as multiples of the training length", filled=True, above=0.0, example="'[1,2]'")
     split: str = key("which documents", choices=("test", "valid", "train"))
     documents: int | None = key("at most this many documents; null = all that are long enough", minimum=1, example=64)
     targets: int | None = key(

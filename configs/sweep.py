@@ -1,6 +1,7 @@
 """The jobs of a sweep, a process each: what fails, fails alone, and what is finished is not started again."""
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -30,6 +31,7 @@ class Job:
     words: list[str]
     config: TrainConfig
     label: str = ""
+    group: str | None = None  # in wandb; None: the run's own
     state: str = "waiting"
     code: int = 0
     started: float = 0.0
@@ -72,9 +74,9 @@ class Sweep:
         flags: Sequence[str] = (),
     ):
         self.jobs = [Job(words, config) for words, config in jobs]
+        name_group(self.jobs)
         self.wanted, self.nproc, self.grace, self.flags = slots, nproc, grace, list(flags)
-        for job, label in zip(self.jobs, labels([job.words for job in self.jobs]), strict=True):
-            job.label = label
+        name_jobs(self.jobs)
         self.console = Console(self.jobs)
 
     def run(self) -> int:
@@ -117,7 +119,7 @@ class Sweep:
         environment = os.environ | slot.environment(job.config.train.threads)
         with job.log.open("ab") as log:
             job.process = subprocess.Popen(
-                command(job.words, self.flags, self.nproc),
+                command(job, self.flags, self.nproc),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -157,17 +159,29 @@ class Sweep:
             job.state = "not started" if job.state == "waiting" else job.state
 
 
-def command(words: list[str], flags: list[str], nproc: int) -> list[str]:
+def command(job: Job, flags: list[str], nproc: int) -> list[str]:
     """The command line of one job: this program again, for several processes through torchrun."""
     script = str(Path(sys.modules["__main__"].__file__ or sys.argv[0]).resolve())
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"] if nproc > 1 else []
-    return [sys.executable, *torchrun, script, *flags, *words]
+    group = [f"++tracker.group={job.group}"] if job.group else []
+    return [sys.executable, *torchrun, script, *flags, *job.words, *group]
 
 
-def labels(words: list[list[str]]) -> list[str]:
-    """What tells each job from the others: the overrides that are not the same in all of them."""
-    common = set(words[0]).intersection(*words) if len(words) > 1 else set()
-    return [" ".join(word.lstrip("+") for word in own if word not in common) or "the run" for own in words]
+def name_jobs(jobs: list[Job]) -> None:
+    """Label each job with what tells it from the others: the overrides that are not the same in all of them."""
+    common = set(jobs[0].words).intersection(*(job.words for job in jobs[1:]))
+    for job in jobs:
+        own = [word.lstrip("+") for word in job.words if word not in common]
+        job.label = " ".join(own) if own and len(jobs) > 1 else job.folder.path.name
+
+
+def name_group(jobs: list[Job]) -> None:
+    """One wandb group for the whole sweep, the same when it is launched again."""
+    names = " ".join(sorted(job.folder.path.name for job in jobs))
+    group = f"sweep-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
+    for job in jobs:
+        if len(jobs) > 1 and job.config.tracker.group is None:
+            job.group = group
 
 
 def skip(jobs: list[Job]) -> None:

@@ -98,6 +98,7 @@ class Wandb:
     def _init(self, mode: str) -> Any:
         import wandb
 
+        wandb.setup(wandb.Settings(silent=True))  # before `init`, for what the login says
         tracker, scheme = self.config.tracker, self.config.pe["name"]
         run = wandb.init(
             mode=mode,  # pyright: ignore[reportArgumentType]

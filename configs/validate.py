@@ -1,8 +1,9 @@
 """One validator for every dataclass of `schema.py`: from plain values to typed objects, or a message that helps.
 
 A value is checked against the annotation of its field and against the field's metadata: `choices`, `minimum`,
-`maximum`, `above` (exclusive), `example`. A key the dataclass lacks, a key that is missing and a value of the wrong
-type raise ConfigError with the full dotted key, the value and what would have worked.
+`maximum`, `above` (exclusive), `filled` (a list with something in it); `example` is for the message. A key the
+dataclass lacks, a key that is missing and a value of the wrong type raise ConfigError with the full dotted key, the
+value and what would have worked.
 """
 
 import dataclasses
@@ -108,6 +109,8 @@ def number(given: Any, kind: type) -> tuple[bool, Any]:
 def check_rules(key: str, given: Any, rules: Mapping[str, Any]) -> None:
     """The rules apply to a number or a text, and to every element of a list."""
     if isinstance(given, list):
+        if rules.get("filled") and not given:
+            raise ConfigError(f"{key}=[]: expected at least one element.\nTry {key}={rules['example']}")
         for item in given:
             check_rules(key, item, rules)
         return
@@ -118,7 +121,8 @@ def check_rules(key: str, given: Any, rules: Mapping[str, Any]) -> None:
         return
     too_small = given < rules.get("minimum", given) or ("above" in rules and given <= rules["above"])
     if too_small or given > rules.get("maximum", given):
-        raise ConfigError(f"{key}={show(given)}: expected {expected(type(given), rules)}.")
+        hint = f"\nTry {key}={rules['example']}" if "example" in rules else ""
+        raise ConfigError(f"{key}={show(given)}: expected {expected(type(given), rules)}.{hint}")
 
 
 def unknown_choice(key: str, given: Any, choices: list[Any]) -> ConfigError:

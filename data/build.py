@@ -111,8 +111,7 @@ def _readable(source: Source, notes: Counter) -> Iterator[Document]:
     except (OSError, EOFError, zlib.error) as error:
         where = source.options.get("path") or source.root
         raise DataError(
-            f"Reading data.path={where} failed: {error}.\n"
-            "Check that its files are whole and that you may read them."
+            f"Reading data.path={where} failed: {error}.\nCheck that its files are whole and that you may read them."
         ) from error
 
 
@@ -139,9 +138,7 @@ def _tokenizer(source: Source, rule: SplitRule, options: dict, step) -> Tokenize
     return train_bpe(texts(), options["vocab_size"])
 
 
-def _encode(
-    documents: Iterator[_Document], rule: SplitRule, tokenizer: Tokenizer, writers: dict[str, _Writer]
-) -> str:
+def _encode(documents: Iterator[_Document], rule: SplitRule, tokenizer: Tokenizer, writers: dict[str, _Writer]) -> str:
     """Writes all documents; returns the hash of their names, their bytes and the split rule."""
     digest = hashlib.sha256()
     queue: list[tuple[_Writer, str, bool]] = []  # a piece of text, and whether a document begins with it

@@ -50,9 +50,7 @@ class Corpus:
             self.provenance: dict = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
             sizes = {name: (self.folder / name).stat().st_size for name in self.provenance["files"]}
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(
-                f"{folder} is not a corpus: {error}.\nRemove it; it will be prepared again."
-            ) from error
+            raise DataError(f"{folder} is not a corpus: {error}.\nRemove it; it will be prepared again.") from error
         for name, size in self.provenance["files"].items():
             if sizes[name] != size:
                 raise DataError(
@@ -100,6 +98,7 @@ def _source(options: dict) -> Source:
     needed = ["source", "tokenizer", "valid_fraction", "test_fraction"]
     needed += ["vocab_size"] if options.get("tokenizer") == "bpe" else []
     needed += ["text_field"] if options.get("source") in ("jsonl", "parquet") else []
+    needed += ["pattern"] if options.get("source") != "stdlib" else []
     for key in needed:
         if options.get(key) is None:
             raise DataError(f"data.{key} is missing.\nStart from one of configs/data/*.yaml, which set it.")
@@ -174,9 +173,7 @@ def _check_numbers(options: dict) -> None:
 def _key(source: Source, options: dict, tokenizer: Tokenizer | None) -> str:
     """16 hexadecimal digits that change with whatever would change the folder's content."""
     stats = [(source.relative(path), path.stat()) for path in source.files]
-    matters = [
-        key for key in ("text_field", "separator", "valid_fraction", "test_fraction") if key in options
-    ]
+    matters = [key for key in ("text_field", "separator", "valid_fraction", "test_fraction") if key in options]
     recipe = {
         "format": _FORMAT,
         "source": options["source"],

@@ -28,44 +28,49 @@ class Document(NamedTuple):
 class Source:
     """Base of all sources. `documents` may be called several times and yields the same sequence each time."""
 
-    default_pattern = "**/*"
-
     def __init__(self, options: dict):
         self.options = options
 
     def check(self) -> None:
         """Raises DataError for what is known without reading the text."""
-        path = self.options.get("path")
-        if not path:
+        if not self.options.get("path"):
             raise DataError(
                 f"data.path is empty, and data.source={self.options['source']} reads local files.\n"
                 "Set data.path to a file or a folder, for example data.path=corpus/."
             )
-        if not Path(path).exists():
+        if not self.path.exists():
             raise DataError(
-                f"data.path={path} does not exist (looked from {Path.cwd()}).\n"
+                f"data.path={self.path} does not exist (looked from {Path.cwd()}).\n"
                 "Set it to a file or folder that does."
             )
+        try:
+            found = self.files
+        except (ValueError, NotImplementedError) as error:  # what pathlib raises for "" and for "/x"
+            raise DataError(
+                f"data.pattern={self.options['pattern']!r} is no pattern of file names: {error}.\n"
+                'For example data.pattern="**/*.txt".'
+            ) from None
+        if not found:
+            raise DataError(
+                f"No file in data.path={self.path} matches data.pattern={self.options['pattern']}.\n"
+                'Set data.pattern, for example data.pattern="**/*.md"; ** stands for any folders.'
+            )
+
+    @cached_property
+    def path(self) -> Path:
+        return Path(self.options["path"]).expanduser()
 
     @cached_property
     def root(self) -> Path:
-        path = Path(self.options["path"])
-        return path if path.is_dir() else path.parent
+        """What documents' names are relative to."""
+        return self.path if self.path.is_dir() else self.path.parent
 
     @cached_property
     def files(self) -> list[Path]:
-        """The files to read, sorted by path; DataError if there is none."""
-        path = Path(self.options["path"])
-        if path.is_file():
-            return [path]
-        pattern = self.options.get("pattern") or self.default_pattern
-        found = sorted((p for p in path.glob(pattern) if p.is_file()), key=self.relative)
-        if not found:
-            raise DataError(
-                f"No file in data.path={path} matches data.pattern={pattern}.\n"
-                'Set data.pattern, for example data.pattern="**/*.md"; ** stands for any folders.'
-            )
-        return found
+        """The files to read, sorted by path."""
+        if self.path.is_file():
+            return [self.path]
+        return sorted((p for p in self.path.glob(self.options["pattern"]) if p.is_file()), key=self.relative)
 
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -84,7 +89,11 @@ class Stdlib(Source):
     """The Python standard library's own source files, a document each: real text that every machine has."""
 
     def check(self) -> None:
-        assert self.files
+        if not self.files:
+            raise DataError(
+                f"This Python keeps no source files of its standard library in {self.root}.\n"
+                "Use your own text: data=text data.path=FILE_OR_FOLDER."
+            )
 
     @cached_property
     def root(self) -> Path:
@@ -97,14 +106,7 @@ class Stdlib(Source):
         found = []
         for folder, folders, names in os.walk(self.root):
             folders[:] = [f for f in folders if f not in others and not f.startswith("config-")]
-            found += [
-                Path(folder, n) for n in names if n.endswith(".py") and not n.startswith("_sysconfigdata")
-            ]
-        if not found:
-            raise DataError(
-                f"This Python keeps no source files of its standard library in {self.root}.\n"
-                "Use your own text: data=text data.path=FILE_OR_FOLDER."
-            )
+            found += [Path(folder, n) for n in names if n.endswith(".py") and not n.startswith("_sysconfigdata")]
         return sorted(found, key=self.relative)
 
     def documents(self, notes: Counter) -> Iterator[Document]:
@@ -121,8 +123,6 @@ class Stdlib(Source):
 
 class Text(Source):
     """Plain text files; in front of each match of `separator`, a regular expression, a document starts."""
-
-    default_pattern = "**/*.txt"
 
     def check(self) -> None:
         super().check()
@@ -154,8 +154,6 @@ class JsonLines(Source):
     may hold anything.
     """
 
-    default_pattern = "**/*.jsonl*"
-
     def documents(self, notes: Counter) -> Iterator[Document]:
         field = self.options["text_field"]
         for path in self.files:
@@ -172,28 +170,30 @@ class JsonLines(Source):
 class Parquet(Source):
     """Parquet files, read with `datasets`; columns as for JSON lines."""
 
-    default_pattern = "**/*.parquet"
-
     def documents(self, notes: Counter) -> Iterator[Document]:
-        import datasets
+        import pyarrow
+        from datasets import config, exceptions, load_dataset
 
         files = [str(path) for path in self.files]
         field = self.options["text_field"]
-        online = datasets.config.HF_HUB_OFFLINE
-        datasets.config.HF_HUB_OFFLINE = True  # or it reports every load to the hub, and waits for the answer
+        offline = config.HF_HUB_OFFLINE
+        config.HF_HUB_OFFLINE = True  # or it reports every load to the hub, and waits for the answer
         try:
-            rows = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
-            columns = list(rows.features)
+            rows = load_dataset("parquet", data_files=files, split="train", streaming=True)
+            columns = list(rows.features or ())
             _field(dict.fromkeys(columns, ""), field, files[0])
             rows = rows.select_columns([field, "id"] if "id" in columns and field != "id" else [field])
             for row in rows:
                 text = _field(row, field, files[0])
                 name = row.get("id")
                 yield Document(str(name) if isinstance(name, str | int) else _content_name(text), text)
-        except (OSError, datasets.exceptions.DatasetGenerationError) as error:
-            raise DataError(f"{files[0]} cannot be read as parquet: {error}") from error
+        except (OSError, pyarrow.ArrowException, exceptions.DatasetGenerationError) as error:
+            raise DataError(
+                f"data.path={self.options['path']} cannot be read as parquet: {error}.\n"
+                "Check that every file is a whole parquet file."
+            ) from error
         finally:
-            datasets.config.HF_HUB_OFFLINE = online
+            config.HF_HUB_OFFLINE = offline
 
 
 SOURCES: dict[str, type[Source]] = {"stdlib": Stdlib, "text": Text, "jsonl": JsonLines, "parquet": Parquet}
@@ -230,9 +230,7 @@ def _field(row: dict, field: str, place: str) -> str:
         )
     text = row[field]
     if text is not None and not isinstance(text, str):
-        raise DataError(
-            f"{place}: field {field} (data.text_field) holds a {type(text).__name__}.\nIt must hold text."
-        )
+        raise DataError(f"{place}: field {field} (data.text_field) holds a {type(text).__name__}.\nIt must hold text.")
     return text or ""
 
 

@@ -61,9 +61,7 @@ def plan(names: Iterable[str], valid: float, test: float) -> SplitRule:
         if not missing and count >= FEWEST_DOCUMENTS:
             return rule
     if not count:
-        raise DataError(
-            "The corpus holds no text: every document is empty.\nPoint data.path at files that have text."
-        )
+        raise DataError("The corpus holds no text: every document is empty.\nPoint data.path at files that have text.")
     if len(rule.wanted()) == 1:
         return rule  # nothing to divide
     reason = (

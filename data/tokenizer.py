@@ -83,9 +83,7 @@ class Tokenizer:
         import tokenizers
 
         encoder = tokenizers.Tokenizer.from_str(self.text)
-        encoder.encode_special_tokens = (
-            True  # not part of the JSON: otherwise "<|doc|>" in a text is the separator
-        )
+        encoder.encode_special_tokens = True  # not part of the JSON: otherwise "<|doc|>" in a text is the separator
         return encoder
 
 
@@ -161,9 +159,9 @@ def cut(text: str, size: int = _PIECE) -> Iterator[str]:
     """Pieces of about `size` characters whose encodings, joined, are the encoding of the text.
 
     `tokenizers` needs some fifty bytes for each character while it encodes, so a long document goes piece by
-    piece. GPT-2's rule for words never joins white space to what stands in front of it, so a cut between the two
-    is one that the rule itself makes. Text without such a place stays whole. Only white space on which regular
-    expressions agree is used: Python's \\s is wider than that of `tokenizers`.
+    piece. GPT-2's rule for words never joins white space to what stands in front of it, so a cut between the
+    two is one that the rule itself makes. Text without such a place stays whole. Only white space on which
+    regular expressions agree is used: Python's \\s is wider than that of `tokenizers`.
     """
     start = 0
     while match := _BOUNDARY.search(text, start + size):

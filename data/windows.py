@@ -66,9 +66,7 @@ def fixed_targets(
             "a window can score no more tokens than it is fed. Use fewer targets or longer lengths."
         )
     if blocks < 1:
-        raise DataError(
-            f"blocks={blocks}: at least one block of targets a document is needed, for example blocks=4."
-        )
+        raise DataError(f"blocks={blocks}: at least one block of targets a document is needed, for example blocks=4.")
     longest = max(lengths)
     chosen = _choose(offsets, longest + targets, documents, reserve=targets)
     room = np.diff(offsets)[chosen] - longest  # tokens of each document that have the longest context
@@ -91,9 +89,7 @@ def nonoverlap(offsets: np.ndarray, length: int, documents: int | None = None, m
     return sliding(offsets, length, length, documents, minimum)
 
 
-def sliding(
-    offsets: np.ndarray, length: int, stride: int, documents: int | None = None, minimum: int = 0
-) -> Windows:
+def sliding(offsets: np.ndarray, length: int, stride: int, documents: int | None = None, minimum: int = 0) -> Windows:
     """Windows of `length` that advance by `stride`; each scores what the one before did not reach.
 
     The first window of a document scores all its tokens, the last one may have fewer new tokens than `stride`
@@ -117,9 +113,7 @@ def sliding(
     return Windows(chosen[owner], feed_start, feed_end, score_start, feed_end + 1)
 
 
-def last_k(
-    offsets: np.ndarray, length: int, k: int, documents: int | None = None, minimum: int = 0
-) -> Windows:
+def last_k(offsets: np.ndarray, length: int, k: int, documents: int | None = None, minimum: int = 0) -> Windows:
     """Disjoint full windows of `length`, the last `k` predictions of each scored (DAPE 2405.14722, k=256).
 
     The rest of a document that fills no window is not scored: its context would be shorter than what is
@@ -213,9 +207,7 @@ def _choose(offsets: np.ndarray, minimum: int, documents: int | None, reserve: i
     would work.
     """
     if documents is not None and documents < 1:
-        raise DataError(
-            f"documents={documents}: at least one document is needed; leave it out to use all of them."
-        )
+        raise DataError(f"documents={documents}: at least one document is needed; leave it out to use all of them.")
     sizes = np.diff(offsets)
     long_enough = np.flatnonzero(sizes >= minimum)
     if not len(long_enough):

@@ -82,7 +82,9 @@ def load(run: str | Path) -> Transformer:
     folder = Path(run)
     checkpoint = newest(folder / "checkpoints")
     if checkpoint is None:
-        raise ModelError(f"run={folder}: no checkpoint in {folder / 'checkpoints'}.\nTrain it first: python train.py ...")
+        raise ModelError(
+            f"run={folder}: no checkpoint in {folder / 'checkpoints'}.\nTrain it first: python train.py ..."
+        )
     with torch.device("meta"):
         network = build(**checkpoint.state["model"])
     network.to_empty(device="cpu")

@@ -46,7 +46,6 @@ def publish(target: Path, facts: dict) -> Iterator[Path]:
             sync(file)
         sync(temporary)
         _swap(temporary, target)
-        sync(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -84,9 +83,9 @@ def entries(parent: Path) -> dict[int, Path]:
 
 def clean(parent: Path) -> None:
     """Remove what killed writers left. One process at a time writes into `parent`, so nobody's work is among it."""
-    for path in parent.glob(f"*{TEMPORARY}"):
+    for path in parent.glob(f"[0-9]*{TEMPORARY}"):
         shutil.rmtree(path, ignore_errors=True)
-    for path in parent.glob(f"*{REPLACED}"):
+    for path in parent.glob(f"[0-9]*{REPLACED}"):
         if path.with_suffix("").is_dir():
             remove(path)
 
@@ -168,5 +167,6 @@ def _swap(temporary: Path, target: Path) -> None:
             remove(replaced)
         target.rename(replaced)
     temporary.rename(target)
+    sync(target.parent)
     if replaced.exists():
         remove(replaced)

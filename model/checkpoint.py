@@ -1,22 +1,22 @@
 """Checkpoints: everything that a run needs to continue exactly, in files that cannot run code.
 
-    checkpoints/<step>/
-        model.safetensors       parameters and buffers by name
-        optimizer.safetensors   "optimizer/<parameter name>/<key>" and "rng/<rank>/<generator>"
-        state.json              the caller's own state
-        manifest.json           bytes and sha256 of each file, the step, versions, world size, the caller's facts
+checkpoints/<step>/
+    model.safetensors       parameters and buffers by name
+    optimizer.safetensors   "optimizer/<parameter name>/<key>" and "rng/<rank>/<generator>"
+    state.json              the caller's own state
+    manifest.json           bytes and sha256 of each file, the step, versions, world size, the caller's facts
 
-    save(run / "checkpoints", step, model, optimizer, state)
-    found = newest(run / "checkpoints")
-    if found is not None:
-        load_model(found, model); load_optimizer(found, model, optimizer); load_rng(found, rank)
+save(run / "checkpoints", step, model, optimizer, state)
+found = newest(run / "checkpoints")
+if found is not None:
+    load_model(found, model); load_optimizer(found, model, optimizer); load_rng(found, rank)
 """
 
 import json
 import logging
 import platform
 import re
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import strerror
 from pathlib import Path
@@ -186,8 +186,8 @@ def _save_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         raise OSError(int(number[1]), strerror(int(number[1])), str(file)) from error
 
 
-def _on_first_rank(write, what_failed: str) -> None:
-    """Call `write` on rank 0. No rank goes on, or exits, before it is done; if the disk failed it, all of them say so."""
+def _on_first_rank(write: Callable[[], None], what_failed: str) -> None:
+    """Call `write` on rank 0. No rank goes on, or exits, before it is done; if the disk fails it, all raise OSError."""
     failure: OSError | None = None
     if parallel.rank() == 0:
         try:

@@ -91,12 +91,15 @@ def checked(prompt: Tensor | Sequence[Sequence[int]], model: Transformer) -> Ten
         lengths = sorted({len(row) for row in prompt})
         if len(lengths) > 1:
             raise ModelError(
-                f"prompts of {', '.join(map(str, lengths))} tokens: padding would take positions, so a batch has one length.\n"
+                f"prompts of {' and '.join(map(str, lengths))} tokens: padding would take positions away.\n"
                 "Generate from prompts of one length at a time"
             )
         prompt = torch.tensor(list(map(list, prompt)))
     if prompt.dim() != 2 or prompt.numel() == 0 or prompt.is_floating_point():
-        raise ModelError(f"a prompt of shape {tuple(prompt.shape)}: expected whole numbers (sequences, tokens), 1 or more.")
+        raise ModelError(
+            f"a prompt of shape {tuple(prompt.shape)}: expected whole numbers (sequences, tokens), at least one.\n"
+            "A text without a beginning starts with the tokenizer's separator"
+        )
     low, high = int(prompt.min()), int(prompt.max())
     if low < 0 or high >= model.vocab_size:
         raise ModelError(

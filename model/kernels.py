@@ -10,7 +10,6 @@
 Shapes: q (B, H, Tq, d), k (B, H, T, d), v (B, H, T, d_v) -> (B, H, Tq, d_v); the queries are the last Tq of T tokens.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
+from . import toeplitz
 from .pe.base import Block, Context, PositionEncoding
 
-CHUNK = 256  # queries a block; measured best from T=256 to 16k on AVX-512 in bf16
+CHUNK = toeplitz.CHUNK
 NEVER = float("-inf")
 
 
@@ -71,6 +71,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, view: View, kernel: str = "auto") ->
     assert kernel != "flash" or view.plain, "flash would silently drop this encoding's logits"
     if k.shape[1] != q.shape[1]:  # grouped queries: every group of heads reads the same key head
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast a map or a norm may have answered in float32
     return KERNELS[kernel](q, k, v, view)
 
 
@@ -97,57 +98,15 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
     sink = view.encoding.sink()
     if not view.toeplitz:
         blocks = []
-        for rows, columns, local in _blocks(q, k, view):
+        for rows, columns, local in toeplitz.Blocks(q.shape[2], k.shape[2], view.encoding.reach(), CHUNK):
             block = view.block(rows, columns)
             scores = view.encoding.scores(q[:, :, local], k[:, :, columns], view.scale, block)
             weights = _softmax(scores + _additive(view, block), sink).to(v.dtype)
             blocks.append(view.encoding.values(weights, v[:, :, columns], block))
         return torch.cat(blocks, dim=2)
 
-    # With the keys in reverse order a function of i - j is constant along anti-diagonals, and then the (tq, tk) block of
-    # biases is a strided view of the table: no T x T tensor, no gather. Softmax does not mind the order of the keys.
-    n = k.shape[2]
-    k, v = k.flip(2), v.flip(2)
-    table = view.table if view.table is not None else torch.zeros(1, n, device=q.device)
-    padded = F.pad(table[:, :n], (CHUNK, 0), value=NEVER)  # negative distances: the future
-    blocks = []
-    for rows, columns, local in _blocks(q, k, view):
-        back = slice(n - columns.stop, n - columns.start)
-        first = CHUNK + rows.start - columns.stop + 1  # where distance(rows.start, columns.stop - 1) lies
-        bias = Hankel.apply(padded, first, rows.stop - rows.start, columns.stop - columns.start)
-        scores = view.encoding.scores(q[:, :, local], k[:, :, back], view.scale, view.block(rows, columns))
-        blocks.append(_softmax(scores + bias, sink).to(v.dtype) @ v[:, :, back])
-    return torch.cat(blocks, dim=2) if len(blocks) > 1 else blocks[0]
-
-
-class Hankel(torch.autograd.Function):
-    """(H, n) -> (H, rows, columns) with element [h, r, c] = source[h, first + r + c], without a copy."""
-
-    @staticmethod
-    def forward(ctx, source: Tensor, first: int, rows: int, columns: int) -> Tensor:
-        ctx.first, ctx.size = first, source.shape
-        view = source.as_strided((source.shape[0], rows, columns), (source.stride(0), 1, 1), first)
-        return view
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        heads, rows, columns = gradient.shape
-        # Sums along anti-diagonals: pad each row so that the next one starts one place further left, and add the rows.
-        slanted = F.pad(gradient, (0, rows)).flatten(1)[:, :-rows].reshape(heads, rows, columns + rows - 1)
-        out = gradient.new_zeros(ctx.size)
-        out[:, ctx.first : ctx.first + rows + columns - 1] = slanted.sum(1)
-        return out, None, None, None
-
-
-def _blocks(q: Tensor, k: Tensor, view: View) -> Iterator[tuple[slice, slice, slice]]:
-    """Blocks of queries: their rows, the columns they can see, and their place in q."""
-    offset = k.shape[2] - q.shape[2]
-    reach = view.encoding.reach()
-    for start in range(0, q.shape[2], CHUNK):
-        stop = min(start + CHUNK, q.shape[2])
-        # Positions of distinct tokens differ by at least their indices, so a reach in positions bounds the indices too.
-        first = 0 if reach is None else max(0, offset + start - reach + 1)
-        yield slice(offset + start, offset + stop), slice(first, offset + stop), slice(start, stop)
+    table = view.table if view.table is not None else torch.zeros(1, k.shape[2], device=q.device)
+    return toeplitz.attention(q, k, v, table, sink, view.scale, view.encoding.reach(), CHUNK)
 
 
 def _additive(view: View, block: Block) -> Tensor:

@@ -1,8 +1,8 @@
 """Optimizers and learning rate schedules by name.
 
-    optimizer = build_optimizer(model, "adamw", lr=3e-3)
-    for group in optimizer.param_groups:
-        group["lr"] = lr * schedule(step, steps, warmup=100, kind="cosine")
+optimizer = build_optimizer(model, "adamw", lr=3e-3)
+for group in optimizer.param_groups:
+    group["lr"] = lr * schedule(step, steps, warmup=100, kind="cosine")
 """
 
 import math
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ModelError
+from .parallel import full
 
 
 def build_optimizer(
@@ -39,7 +40,7 @@ def build_optimizer(
         ("momentum", momentum, 0 <= momentum < 1),
     ]:
         if not good:
-            raise ModelError(f"optim.{key}={value}: out of range; lr, eps > 0, weight_decay >= 0, the others in [0, 1).")
+            raise ModelError(f"optim.{key}={value}: out of range; lr, eps > 0, weight_decay >= 0, others in [0, 1).")
     return OPTIMIZERS[name](model, lr, tuple(betas), weight_decay, eps, momentum)
 
 
@@ -75,8 +76,7 @@ def clip_gradients(model: nn.Module, limit: float | None) -> float:
     limit: None only measures.  Under FSDP the norm is that of all shards, so call it on every rank.
     """
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf if limit is None else limit)
-    whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    return whole.item()
+    return full(norm).item()
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -115,9 +115,7 @@ def _muon(model, lr, betas, weight_decay, eps, momentum) -> torch.optim.Optimize
     outside = [p for p in model.parameters() if p not in hidden]
     if not inside:
         raise ModelError("optim.name=muon: this model has no linear layer inside it. Use optim.name=adamw.")
-    muon = torch.optim.Muon(
-        _by_decay(inside, weight_decay), lr=lr, momentum=momentum, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = torch.optim.Muon(_by_decay(inside, weight_decay), lr=lr, momentum=momentum, adjust_lr_fn="match_rms_adamw")
     adamw = torch.optim.AdamW(_by_decay(outside, weight_decay), lr=lr, betas=betas, eps=eps, fused=_fused(model))
     groups = [{**g, "muon": True} for g in muon.param_groups] + [{**g, "muon": False} for g in adamw.param_groups]
     return MuonAdamW(groups, muon, adamw)

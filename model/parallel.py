@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -37,8 +38,8 @@ class Ranks:
 def setup(device: str = "auto", timeout: float = 600.0) -> Ranks:
     """Join the process group that torchrun's environment describes; without torchrun a world of 1 and no group.
 
-    device: "auto" (CUDA if there is any, else the CPU), "cpu", "cuda", "mps".  timeout: seconds after which a rank that waits for one that
-    hangs gives up.
+    device: "auto" (CUDA if there is any, else the CPU), "cpu", "cuda", "mps".
+    timeout: seconds after which a rank that waits for one that hangs gives up.
     """
     kind = _device_kind(device)
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
@@ -61,7 +62,13 @@ def setup(device: str = "auto", timeout: float = 600.0) -> Ranks:
 def teardown() -> None:
     """Leave the process group. Not in a `finally`: a rank that failed must die, not wait here for the others."""
     if dist.is_initialized():
+        # DDP keeps its group alive. If it were the last to let go, it would join gloo's thread while holding the
+        # interpreter lock, which that thread may be waiting for: a deadlock at the end of a run (seen in torch 2.13).
+        _left_groups.append(dist.group.WORLD)
         dist.destroy_process_group()
+
+
+_left_groups: list[object] = []
 
 
 def rank() -> int:
@@ -101,7 +108,7 @@ def mean_scalars(values: Sequence[float]) -> list[float]:
     return [value / world_size() for value in sum_scalars(values)]
 
 
-def broadcast_object(value: object, source: int = 0) -> object:
+def broadcast_object(value: Any, source: int = 0) -> Any:
     """The `value` of rank `source`, which must be JSON-able, on every rank. (Tuples come back as lists.)"""
     if not dist.is_initialized():
         return value
@@ -158,9 +165,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def accumulate(model: nn.Module, last: bool) -> AbstractContextManager:
     """Around forward and backward of one of several micro-batches: gradients are exchanged only after the `last`."""
-    if hasattr(model, "set_requires_gradient_sync"):  # FSDP
-        model.set_requires_gradient_sync(last)
-        return nullcontext()
+    exchange = getattr(model, "set_requires_gradient_sync", None)  # FSDP
+    if exchange is not None:
+        exchange(last)
     if isinstance(model, DistributedDataParallel) and not last:
         return model.no_sync()
     return nullcontext()
@@ -168,32 +175,31 @@ def accumulate(model: nn.Module, last: bool) -> AbstractContextManager:
 
 def full(tensor: Tensor) -> Tensor:
     """The whole of a tensor of which FSDP gave this rank a shard; other tensors as they are. Collective."""
-    return tensor.full_tensor() if _sharded(tensor) else tensor
+    gather = getattr(tensor, "full_tensor", None)  # a DTensor's; to import its module costs a second that few runs need
+    return tensor if gather is None else gather()
 
 
 def like(tensor: Tensor, reference: Tensor) -> Tensor:
     """A whole `tensor` placed as `reference` is: on its device, and under FSDP this rank's shard of it."""
     placed = tensor.to(reference.device)
-    if not _sharded(reference):
+    mesh, placements = getattr(reference, "device_mesh", None), getattr(reference, "placements", None)
+    if mesh is None:
         return placed
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(placed, reference.device_mesh, reference.placements, src_data_rank=None)
-
-
-def _sharded(tensor: Tensor) -> bool:
-    return hasattr(tensor, "full_tensor")  # a DTensor; importing its module to ask costs a second that few runs need
+    return distribute_tensor(placed, mesh, placements, src_data_rank=None)
 
 
 def _ddp(model: nn.Module, ranks: Ranks) -> nn.Module:
     devices = [ranks.local_rank] if ranks.device.type == "cuda" else None
-    return DistributedDataParallel(model, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(model, devices, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 
 def _fsdp(model: nn.Module, ranks: Ranks) -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    mesh = dist.init_device_mesh(ranks.device.type, (ranks.world,))
+    mesh = init_device_mesh(ranks.device.type, (ranks.world,))
     marks = {name: dict(vars(p)) for name, p in model.named_parameters()}
     for layer in getattr(model, "layers", []):
         fully_shard(layer, mesh=mesh)

@@ -44,4 +44,4 @@ def set_rng_state(state: dict[str, Tensor]) -> None:
     except KeyError as error:
         raise ModelError(f"random state: {error} is missing; it has {sorted(state)}.") from error
     except (TypeError, ValueError, RuntimeError, OverflowError, IndexError) as error:
-        raise ModelError(f"random state: not one that this version of torch and numpy can continue ({error}).") from error
+        raise ModelError(f"random state: not one that this torch and this numpy can continue ({error}).") from error

@@ -221,8 +221,10 @@ def initialise(model: Transformer, seed: int) -> None:
     encodings                   each scheme's own `reset`
 
     Each draw has a generator of its own, seeded with (seed, name). So with one seed all schemes start from the same
-    weights wherever shapes coincide, however many parameters an encoding adds.
+    weights wherever shapes coincide, however many parameters an encoding adds. On the meta device nothing is drawn.
     """
+    if model.embedding.weight.is_meta:
+        return
     deep = (2 * len(model.layers)) ** -0.5
     for name, module in model.named_modules():
         if name.startswith("encodings"):

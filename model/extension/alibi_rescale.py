@@ -8,7 +8,7 @@ from .stretched import Stretched
 class AlibiRescale(Extension):
     """ALiBi with its slopes divided by s, so that the farthest key of the longer sequence is as far as in training.
 
-    ALiBi's heads look back a fixed number of tokens each; this makes it s times as many. It gives up the flat curve.
+    ALiBi's heads look back a fixed number of tokens each; this makes it s times as many and gives up the flat curve.
 
     factor: s; null is the length of the evaluation divided by that of the training.
     """

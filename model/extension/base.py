@@ -1,18 +1,19 @@
 """Context extension: what can be done to a trained encoding so that the model serves longer sequences than it saw.
 
-An extension is a function of a trained encoding and the length it shall serve. It works on a copy, never in place, and
-shares the parameters. It says what it applies to and refuses the rest.
+An extension is a function of a trained encoding and the length it shall serve. It works on a copy, never in place,
+and shares the parameters. It says what it applies to and refuses the rest.
 
     longer = extended(model, "ntk", 2048)
     longer = extended(model, {"name": "window", "size": 128}, 2048)
 
-One extension is one file here and at least one YAML file in configs/extension, built as `Scheme(shape, *, option, ...)`.
+One extension is one file here, built as `Scheme(shape, *, option, ...)`, and at least one YAML file in
+configs/extension.
 """
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from torch import nn
 from ..errors import ModelError
 from ..pe.base import PositionEncoding, require
 from ..pe.compose import Compose
+from ..positions.base import PositionPlan
 from ..registry import Part
 from ..shape import Shape
 from .registry import extensions
@@ -40,6 +42,9 @@ class Extension:
         self.shape = shape
         self.name = type(self).__name__.lower()
 
+    def under(self, plan: PositionPlan) -> None:
+        """Told which position plan the model has, for what depends on that."""
+
     def fits(self, encoding: PositionEncoding) -> bool:
         return True
 
@@ -54,15 +59,15 @@ class Extension:
         if self.fits(encoding):
             return self.apply(encoding, length)
         if isinstance(encoding, Compose) and self.suits(encoding):
-            parts = [self.extend(part, length) if self.suits(part) else part for part in encoding.parts]
-            return Compose(encoding.shape, parts=parts)
+            parts = [self.extend(part, length) if self.suits(part) else part for part in parts_of(encoding)]
+            return compose(encoding.shape, parts)
         raise self.refusal([encoding])
 
     def suits(self, encoding: PositionEncoding) -> bool:
         """Whether the encoding or a part of it fits."""
         if self.fits(encoding):
             return True
-        return isinstance(encoding, Compose) and any(self.suits(part) for part in encoding.parts)
+        return isinstance(encoding, Compose) and any(self.suits(part) for part in parts_of(encoding))
 
     def extend_layers(self, encodings: list[PositionEncoding], length: int) -> list[PositionEncoding]:
         """The encoding of each layer, extended where it fits; layers that shared an encoding go on sharing one.
@@ -85,6 +90,15 @@ class Extension:
     def ratio(self, factor: float | None, length: int) -> float:
         """How many times longer than in training: the option `factor`, or from `length` where that is null."""
         return max(1.0, length / self.shape.train_length) if factor is None else factor
+
+
+def parts_of(encoding: Compose) -> list[PositionEncoding]:
+    return cast(list[PositionEncoding], list(encoding.parts))
+
+
+def compose(shape: Shape, parts: list[PositionEncoding]) -> Compose:
+    """A composition of encodings that exist; configurations name them instead."""
+    return Compose(shape, parts=cast(Any, parts))
 
 
 def longer(factor: float | None) -> float | None:
@@ -128,18 +142,20 @@ def extended(model: Any, extension: Part, length: int) -> Any:
     if resolved["scheme"] == "unchanged":
         return model
     layers = [model.encodings[which] for which in model.encoding_of_layer]
-    network = clone(model)
-    network.use_encodings(make(model.shape, resolved).extend_layers(layers, length))
-    draw(set(network.encodings.modules()) - set(model.encodings.modules()))
+    network, change = clone(model), make(model.shape, resolved)
+    change.under(model.plan)
+    network.use_encodings(change.extend_layers(layers, length))
+    draw(network.encodings, model.encodings)
     network.config = configured(model.config, resolved, length)
     return network
 
 
-def draw(modules: set[nn.Module]) -> None:
-    """Initialise what an extension has learned parameters of its own for."""
-    for module in modules:
+def draw(encodings: nn.Module, known: nn.Module) -> None:
+    """Initialise the parameters that an extension added to those of `known`."""
+    old = {id(parameter) for parameter in known.parameters()}
+    for module in encodings.modules():
         own = next(module.parameters(recurse=False), None)
-        if isinstance(module, PositionEncoding) and own is not None:
+        if isinstance(module, PositionEncoding) and own is not None and not own.is_meta and id(own) not in old:
             module.reset(torch.Generator(own.device).manual_seed(0))
 
 

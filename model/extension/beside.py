@@ -1,8 +1,7 @@
 """What the extensions share that put one more part beside an encoding of any kind."""
 
 from ..pe.base import PositionEncoding
-from ..pe.compose import Compose
-from .base import Extension, as_extension
+from .base import Extension, as_extension, compose
 
 
 class Beside(Extension):
@@ -13,7 +12,7 @@ class Beside(Extension):
 
     def apply(self, encoding: PositionEncoding, length: int) -> PositionEncoding:
         with as_extension():
-            return Compose(self.shape, parts=[encoding, self.part()])
+            return compose(self.shape, [encoding, self.part()])
 
     def extend_layers(self, encodings: list[PositionEncoding], length: int) -> list[PositionEncoding]:
         if not self.part().per_layer:

@@ -10,17 +10,18 @@ from .frequencies import FrequencyRule, Target
 
 
 class ByParts(FrequencyRule):
-    """NTK-by-parts and YaRN (2309.00071), Llama 3 (2407.21783): fast pairs stay, slow ones are interpolated, between is a ramp.
+    """NTK-by-parts and YaRN (2309.00071), Llama 3 (2407.21783): fast pairs stay, slow ones are interpolated.
 
         theta' = (1 - g) theta / s + g theta,  cos and sin times 0.1 mscale ln s + 1
 
-        ramp = rotations   g = clip((r - alpha) / (beta - alpha), 0, 1), r = L theta / 2 pi turns in training: the papers
-        ramp = index       linear in the number of the pair, between those of beta and of alpha turns: YaRN's released
-                           code and transformers, a different function. `truncate` rounds these two numbers outwards
+        ramp = rotations   g = clip((r - alpha) / (beta - alpha), 0, 1) with r = L theta / 2 pi, the turns of the
+                           pair in training: the papers
+        ramp = index       linear in the number of the pair, between those of beta and of alpha turns: YaRN's
+                           released code and transformers, a different function; `truncate` rounds both outwards
 
-    alpha, beta: turns below which a pair is interpolated and above which it stays. The paper's beta = 32 is for L = 4,096:
-    below 201 tokens no pair makes 32 turns, all are interpolated and the untuned model is worse than without. null is
-    sqrt(L) / 2, at least 2 and at most 32.
+    alpha, beta: turns below which a pair is interpolated and above which it stays. The paper's beta = 32 is meant for
+    L = 4,096: below 201 tokens no pair makes 32 turns, so all are interpolated, and the untuned model is worse than
+    without. null is sqrt(L) / 2, at least 2 and at most 32, which is the paper's at 4,096.
     mscale: 0 leaves the amplitude alone.  amplitude: overrides it.  dynamic: s = max(1, tokens so far / L).
     """
 

@@ -1,14 +1,15 @@
 from ..pe.base import PositionEncoding, require
+from ..positions.base import PositionPlan
 from ..registry import Part
 from ..shape import Shape
 from .base import Extension, make
 
 
 class Chain(Extension):
-    """Several extensions in order, each on what the one before it made: ntk and logn, rerope and logn, yarn and resonance.
+    """Several extensions in order, each on what the one before it made: ntk and logn, yarn and resonance.
 
-    parts: names, or mappings with a name and options.  lengths: the length that each part extends to; null is that of the
-    evaluation for all.
+    parts: names, or mappings with a name and options.
+    lengths: the length that each part extends to; null is that of the evaluation for all.
     """
 
     def __init__(self, shape: Shape, *, parts: list[Part], lengths: list[int] | None):
@@ -16,9 +17,14 @@ class Chain(Extension):
         require(bool(parts), "extension.parts=[]: a chain needs parts.\nTry extension.parts=[ntk,logn]")
         require(
             lengths is None or len(lengths) == len(parts),
-            f"extension.lengths={lengths}: expected one for each of the {len(parts)} parts.\nTry extension.lengths=null",
+            f"extension.lengths={lengths}: expected one for each of the {len(parts)} parts.\n"
+            f"Try extension.lengths=null",
         )
         self.parts, self.lengths = [make(shape, part) for part in parts], lengths
+
+    def under(self, plan: PositionPlan) -> None:
+        for part in self.parts:
+            part.under(plan)
 
     def suits(self, encoding: PositionEncoding) -> bool:
         return self.parts[0].suits(encoding)

@@ -41,14 +41,19 @@ class FrequencyRule(Extension):
     def fits(self, encoding: PositionEncoding) -> bool:
         return isinstance(encoding, Rope | Regions)
 
-    def apply(self, encoding: Rope | Regions, length: int) -> Rope | Regions:
+    def apply(self, encoding: PositionEncoding, length: int) -> PositionEncoding:
+        if isinstance(encoding, Rope):
+            return self.ruled(encoding, length)
+        assert isinstance(encoding, Regions)
         copy = clone(encoding)
-        if isinstance(copy, Regions):
-            copy.rope = self.apply(copy.rope, length)
-            copy.length_dependent = copy.rope.length_dependent
-            return copy
-        copy.scaling = Ruled(self, encoding.base, length, encoding.scaling)
-        copy.length_dependent = encoding.length_dependent or self.length_dependent
+        copy.rope = self.ruled(copy.rope, length)
+        copy.length_dependent = copy.rope.length_dependent
+        return copy
+
+    def ruled(self, rope: Rope, length: int) -> Rope:
+        copy = clone(rope)
+        copy.scaling = Ruled(self, rope.base, length, rope.scaling)
+        copy.length_dependent = rope.length_dependent or self.length_dependent
         return copy
 
 

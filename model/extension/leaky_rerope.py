@@ -1,3 +1,5 @@
+from typing import Any, cast
+
 from ..pe.leaky_rerope import LeakyRerope as Scheme
 from ..pe.rope import Rope
 from ..pe.window import keys
@@ -6,9 +8,10 @@ from .regions import OverRope
 
 
 class LeakyRerope(OverRope):
-    """Leaky ReRoPE on a trained model: distances grow `factor` times slower past the window. See model/pe/leaky_rerope.py.
+    """Leaky ReRoPE on a trained model: distances grow `factor` times slower past the window.
 
-    factor: null is the smallest that keeps all distances of the evaluation below the training length.
+    See model/pe/leaky_rerope.py.  factor: null is the smallest that keeps all distances of the evaluation below the
+    training length.
     """
 
     def __init__(self, shape: Shape, *, window: int | float | None, factor: float | None):
@@ -20,4 +23,4 @@ class LeakyRerope(OverRope):
         if factor is None:
             window, last = keys(self.window, self.shape), self.shape.train_length - 1
             factor = max(1.0, (length - 1 - window) / max(1, last - window))
-        return Scheme(self.shape, rope=rope, window=self.window, factor=factor)
+        return Scheme(self.shape, rope=cast(Any, rope), window=self.window, factor=factor)

@@ -5,7 +5,7 @@ from .beside import Beside
 
 
 class Logn(Beside):
-    """Log-n scaling of the logits of any encoding; nothing changes within the training length. See model/pe/logn.py.
+    """Log-n scaling (model/pe/logn.py) of the logits of any encoding; nothing changes within the training length.
 
     It complements another extension (chain it with rerope or ntk) and does little alone.
     """

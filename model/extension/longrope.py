@@ -9,14 +9,15 @@ from .frequencies import FrequencyRule, Target
 
 
 class Longrope(FrequencyRule):
-    """LongRoPE (2402.13753): theta_c / factor_c, with one list of factors up to the training length and one past it.
+    """LongRoPE (2402.13753): theta_c / factor_c, with one list of factors up to the training length and one past
+    it.
 
-    cos and sin are multiplied by sqrt(1 + ln s / ln L). The lists come from a search over a trained model; its option of
-    leaving the first tokens alone is not in the released models and not here. Past the training length all keys change
-    their angle, which is exact here because the cache holds raw keys.
+    cos and sin are multiplied by sqrt(1 + ln s / ln L). The lists come from a search over a trained model; the
+    search's option of leaving the first tokens alone is in no released model and not here. Past the training length
+    all keys change their angle, which is exact here because the cache holds raw keys.
 
-    short, long: a number for each pair; null is all 1 for short, and for long NTK's factors, where the search starts.
-    amplitude: overrides that of cos and sin.
+    short, long: a number for each pair; null is all 1 for short, and NTK's factors for long, where the search
+    starts. amplitude: overrides that of cos and sin.
     """
 
     length_dependent = True
@@ -35,15 +36,15 @@ class Longrope(FrequencyRule):
         self.lists = {"short": short, "long": long}
         self.amplitude = amplitude
 
-    def apply(self, encoding: Rope, length: int) -> Rope:
-        pairs = getattr(encoding, "rope", encoding).rotated // 2
+    def ruled(self, rope: Rope, length: int) -> Rope:
+        pairs = rope.rotated // 2
         for name, factors in self.lists.items():
             require(
                 factors is None or (len(factors) == pairs and min(factors) > 0),
                 f"extension.{name}={factors}: expected a positive number for each of the {pairs} pairs that turn.\n"
                 f"Try extension.{name}=null",
             )
-        return super().apply(encoding, length)
+        return super().ruled(rope, length)
 
     def scale(self, frequencies: Tensor, target: Target) -> tuple[Tensor, float]:
         longer = target.total_length > target.train_length

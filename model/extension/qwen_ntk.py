@@ -7,11 +7,11 @@ from .frequencies import FrequencyRule, Target, rebased
 
 
 class QwenNtk(FrequencyRule):
-    """Qwen-1's dynamic NTK rule: the base grows in steps, by alpha^(r/(r-2)) with alpha = max(1, 2^ceil(log2(l / L) + 1) - 1).
+    """Qwen-1's dynamic NTK rule: the base grows in steps, by alpha^(r/(r-2)), with the tokens so far, l.
 
-    1 up to the training length, 3 up to twice it, then 7, 15, ... The released model takes l from the prompt and keeps the
-    angles of cached keys when alpha changes; here all keys change, which is exact. Qwen adds log-n scaling: chain it with
-    logn.
+    alpha = max(1, 2^ceil(log2(l / L) + 1) - 1): 1 up to the training length, 3 up to twice it, then 7, 15, ... The
+    released model takes l from the prompt and keeps the angles of cached keys when alpha changes; here all keys change,
+    which is exact. Qwen adds log-n scaling: chain it with logn.
     """
 
     length_dependent = True

@@ -1,3 +1,5 @@
+from typing import Any, cast
+
 from ..pe.rerope import Rerope as Scheme
 from ..pe.rope import Rope
 from ..shape import Shape
@@ -15,4 +17,4 @@ class Rerope(OverRope):
         self.window = window
 
     def regions(self, rope: Rope, length: int) -> Scheme:
-        return Scheme(self.shape, rope=rope, window=self.window)
+        return Scheme(self.shape, rope=cast(Any, rope), window=self.window)

@@ -10,8 +10,8 @@ from .frequencies import FrequencyRule, Target
 class Resonance(FrequencyRule):
     """Resonance RoPE (2403.00071): wavelengths are rounded to whole tokens, theta = 2 pi / round(2 pi / theta).
 
-    A pair that completes its turns in training then meets no new angle at any position. Meant for training, alone or
-    after another rule: chain(yarn_code, resonance) is the paper's best.
+    A pair that completes its turns in training then meets no new angle at any position. Meant for training, alone
+    or after another rule: chain(yarn_code, resonance) is the paper's best.
     """
 
     def __init__(self, shape: Shape):

@@ -5,7 +5,7 @@ from .beside import Beside
 
 
 class Ssmax(Beside):
-    """Scalable softmax beside any encoding, a learned number a head and layer: for fine-tuning. See model/pe/ssmax.py.
+    """Scalable softmax (model/pe/ssmax.py) beside any encoding, a learned number a head and layer: for fine-tuning.
 
     Untrained it is log-n scaling that also acts within the training length.
     """

@@ -1,12 +1,15 @@
-from ..pe.streaming import Streaming as Scheme
+from typing import Any, cast
+
 from ..pe.rope import Rope
+from ..pe.streaming import Streaming as Scheme
 from ..shape import Shape
 from .regions import OverRope
 
 
 class Streaming(OverRope):
-    """StreamingLLM on a trained model: the last keys and the first ones, positions counted in the cache. See
-    model/pe/streaming.py.
+    """StreamingLLM on a trained model: the last keys and the first ones, positions counted in the cache.
+
+    See model/pe/streaming.py.
     """
 
     def __init__(self, shape: Shape, *, window: int | float | None, sinks: int):
@@ -14,4 +17,4 @@ class Streaming(OverRope):
         self.window, self.sinks = window, sinks
 
     def regions(self, rope: Rope, length: int) -> Scheme:
-        return Scheme(self.shape, rope=rope, window=self.window, sinks=self.sinks)
+        return Scheme(self.shape, rope=cast(Any, rope), window=self.window, sinks=self.sinks)

@@ -7,7 +7,7 @@ from .base import Extension
 
 
 class TableInterpolation(Extension):
-    """A learned table of positions with its rows interpolated, position interpolation (2306.15595) for absolute codes.
+    """Position interpolation (2306.15595) of a learned table: its rows, interpolated.
 
     The first and the last row stay at the two ends of the longer sequence. Meant for a short fine-tuning.
     """
@@ -18,7 +18,7 @@ class TableInterpolation(Extension):
         return isinstance(encoding, Learned)
 
     def apply(self, encoding: Learned, length: int) -> PositionEncoding:
-        return InterpolatedTable(encoding, max(length, encoding.max_positions))
+        return InterpolatedTable(encoding, max(length, len(encoding.rows)))
 
 
 class InterpolatedTable(PositionEncoding):
@@ -26,11 +26,12 @@ class InterpolatedTable(PositionEncoding):
 
     def __init__(self, table: Learned, length: int):
         super().__init__(table.shape)
-        self.learned, self.max_positions = table, length
+        self.learned, self.length = table, length
+        self.max_positions = length
 
     def embed(self, x: Tensor, context: Context) -> Tensor:
         rows = self.learned.rows
-        at = context.query_positions.double() * ((len(rows) - 1) / max(1, self.max_positions - 1))
+        at = context.query_positions.double() * ((len(rows) - 1) / max(1, self.length - 1))
         below = at.long().clamp(max=len(rows) - 1)
         above = (below + 1).clamp(max=len(rows) - 1)
         share = (at - below).float()[..., None]

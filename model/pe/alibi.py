@@ -8,7 +8,7 @@ from .base import DistanceBias, distances, require
 
 
 def slopes(heads: int) -> list[float]:
-    """m_h of ALiBi: 2^(-8h/H) for a power of two, else those of the next lower power and every other one of the next."""
+    """m_h: 2^(-8h/H) if H is a power of two, else those of the next lower power and every other one of the next."""
     if heads & (heads - 1) == 0:
         return [2 ** (-8 * h / heads) for h in range(1, heads + 1)]
     lower = 2 ** (heads.bit_length() - 1)

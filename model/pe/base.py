@@ -81,14 +81,8 @@ class Block:
         return rows.gather(-1, index.expand(*rows.shape[:2], -1, -1))
 
     def entry(self, n: int) -> Tensor:
-        """Distances as indices of a table of n entries, int64 (B|1, tq, tk); ModelError if they are not whole."""
-        distance = self.distance()
-        require(
-            not distance.is_floating_point(),
-            "This position encoding looks distances up in a table, and this position plan has fractions of positions.\n"
-            "Try positions=contiguous, or an encoding that takes any number: pe=rope, pe=sinusoidal",
-        )
-        return distance.clamp(min=0, max=n - 1)
+        """Distances as indices of a table of n entries, int64 (B|1, tq, tk). For encodings of `whole_positions`."""
+        return self.distance().clamp(min=0, max=n - 1)
 
     def visible(self) -> Tensor:
         """Which keys are not in a query's future, by index: boolean (tq, tk)."""

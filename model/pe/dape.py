@@ -29,12 +29,13 @@ class Dape(PositionEncoding):
 
     def __init__(self, shape: Shape, *, base: Part, hidden: int):
         super().__init__(shape)
+        assert isinstance(base, PositionEncoding)  # `for_layers` has built it
         require(hidden >= 1, f"pe.hidden={hidden}: expected 1 or more.\nTry pe.hidden=32")
-        self.base = base  # `for_layers` hands over an encoding
-        self.biased = base.overrides("table", "bias")
-        self.relative = base.relative
+        self.base = base
+        self.relative, self.whole_positions = base.relative, base.whole_positions
         self.from_scores = nn.Linear(shape.heads, hidden)
-        self.from_bias = nn.Linear(shape.heads, hidden, bias=False) if self.biased else None
+        biased = base.overrides("table", "bias")
+        self.from_bias = nn.Linear(shape.heads, hidden, bias=False) if biased else None
         self.out = nn.Linear(hidden, shape.heads, bias=False)
 
     @classmethod
@@ -46,10 +47,11 @@ class Dape(PositionEncoding):
             f"pe.base={options['base']['name']}: DAPE adapts an encoding that is a bias of positions alone.\n"
             "Try pe.base=alibi, kerple_log or fire; combine others by pe=compose",
         )
-        return [cls(shape, base=base, hidden=options["hidden"]) for base in bases]
+        made: list[PositionEncoding] = [cls(shape, **{**options, "base": base}) for base in bases]
+        return made
 
     def reset(self, generator: torch.Generator) -> None:
-        fan_in = self.shape.heads * (2 if self.biased else 1)
+        fan_in = self.shape.heads * (1 if self.from_bias is None else 2)
         for linear in (self.from_scores, self.from_bias):
             for parameter in [] if linear is None else linear.parameters():
                 nn.init.uniform_(parameter, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
@@ -64,7 +66,7 @@ class Dape(PositionEncoding):
         with torch.autocast(q.device.type, enabled=False):
             s = scaled_scores(q, k, scale).float()  # (B, H, tq, tk)
             hidden = self.from_scores.weight.float() @ s.flatten(2) + self.from_scores.bias.float()[:, None]
-            if self.biased:
+            if self.from_bias is not None:
                 b = self._base_bias(block)
                 hidden = hidden + self.from_bias.weight.float() @ b.flatten(2)
                 s = s + b
@@ -73,4 +75,6 @@ class Dape(PositionEncoding):
     def _base_bias(self, block: Block) -> Tensor:
         """B at every pair of the block, (B|1, H, tq, tk)."""
         prepared, table = block.prepared
-        return block.spread(table) if table is not None else self.base.bias(replace(block, prepared=prepared))
+        bias = block.spread(table) if table is not None else self.base.bias(replace(block, prepared=prepared))
+        assert bias is not None
+        return bias

@@ -19,6 +19,7 @@ class Deberta(PositionEncoding):
 
     relative = True
     per_layer = True
+    whole_positions = True
 
     def __init__(self, shape: Shape, *, size: int | None):
         super().__init__(shape)

@@ -9,16 +9,16 @@ from .window import keys
 
 
 class DualChunk(Regions):
-    """Dual chunk attention (2402.17463): positions in chunks of s = size - window; keys are at j mod s, queries of chunk n at
+    """Dual chunk attention (2402.17463): positions in chunks of s = size - window; keys are at j mod s, and queries at
 
-        keys of chunk n       i mod s                       exact distances
-        of chunk n - 1        min(i mod s + s, size)        exact up to the window
-        of earlier chunks     min(2s - 1, size)             all far
+        i mod s                       for keys of their own chunk       exact distances
+        min(i mod s + s, size)        for keys of the one before        exact up to the window
+        min(2s - 1, size)             for keys of earlier ones          all far
 
     Without the factor 0.05 ln s + 1 of the released code, which the paper's results do not use.
 
-    size: largest distance, keys or a share of the training length (3/4 in the paper's code).  window: exact distances
-    across the border of two chunks, at least (1/8).
+    size: largest distance, keys or a share of the training length (3/4 in the paper's code).
+    window: distances that are exact across the border of two chunks, at least (1/8).
     """
 
     whole_positions = True

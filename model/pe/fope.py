@@ -12,15 +12,16 @@ from .rotation import Rotation, angles, rotate
 class Fope(PositionEncoding):
     """Fourier position embedding (2412.17739): each pair turns by a series of frequencies instead of one.
 
-    cos and sin of the frequencies that complete a turn in the training length are mixed by a matrix a head, the identity
-    plus Xavier noise; the pairs left over stay still. No rotation any more, so norms change, and the attention is not a
-    function of i - j. The matrices are shared by the layers and belong to a key head and its queries.
+    cos and sin of the frequencies that complete a turn in the training length are mixed by a matrix a head, the
+    identity plus Xavier noise; the pairs left over stay still. No rotation any more, so norms change, and the
+    attention is not a function of i - j. The matrices are shared by the layers and belong to a key head and its
+    queries.
 
-    As in the released code at most a quarter of the head turns. It multiplies the still pairs by (1, i) where we use 1:
-    a fixed map that W_q and W_k can hold.
+    As in the released code at most half of the pairs turn. It multiplies the still ones by 1 + i where we use 1: a
+    fixed map that W_q and W_k can hold.
 
-    gain: of the noise; the paper raises it with the size of the model.  learned: train the matrices; else they are drawn
-    once, from a fixed seed.
+    gain: of the noise; the paper raises it with the size of the model.  learned: train the matrices; else they are
+    drawn once, from a fixed seed.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class Fope(PositionEncoding):
         super().__init__(shape)
         require(
             shape.head_dim % 4 == 0,
-            f"pe=fope turns a quarter of the head, and model.width / model.heads = {shape.head_dim} is no multiple of 4.\n"
+            f"model.width / model.heads = {shape.head_dim}: fope turns half of the pairs, so it is a multiple of 4.\n"
             f"Try model.width={shape.heads * max(4, shape.head_dim // 4 * 4)}",
         )
         exponents = [c / shape.head_dim for c in range(0, shape.head_dim, 2)]

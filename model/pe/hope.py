@@ -10,10 +10,10 @@ from .rope import Rope
 
 
 class Hope(Rope):
-    """HoPE (2410.21216): RoPE without its slow pairs. Those that complete no turn within the training length stay still.
+    """HoPE (2410.21216): RoPE whose pairs that complete no turn within the training length stay still.
 
-    A pair that sees only a part of its circle in training meets unknown angles past it; without it nothing is unknown.
-    Not the HoPE for video (2505.20444), nor the hyperbolic one (2509.05218).
+    A pair that sees only a part of its circle in training meets unknown angles past it; without it nothing is
+    unknown. Not the HoPE for video (2505.20444), nor the hyperbolic one (2509.05218).
 
     length: longest wavelength that still turns; null is the training length.
     """
@@ -23,7 +23,8 @@ class Hope(Rope):
         self.length = shape.train_length if length is None else length
         require(
             self.length > 2 * math.pi,
-            f"pe.length={self.length}: the fastest pair takes 6.28 tokens a turn, so none would turn.\nTry pe.length=128",
+            f"pe.length={self.length}: the fastest pair takes 6.28 tokens a turn, so none would turn.\n"
+            f"Try pe.length=128",
         )
 
     def frequencies(self, device: torch.device | None = None) -> Tensor:

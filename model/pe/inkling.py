@@ -20,6 +20,7 @@ class Inkling(PositionEncoding):
 
     relative = True
     per_layer = True
+    whole_positions = True
 
     def __init__(self, shape: Shape, *, basis: int, max_distance: int | None):
         super().__init__(shape)

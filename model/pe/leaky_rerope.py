@@ -8,11 +8,12 @@ from .window import keys
 
 
 class LeakyRerope(Regions):
-    """Leaky ReRoPE (Su 2023, kexue.fm/archives/9708): distance i - j up to the window, then window + (i - j - window) / factor.
+    """Leaky ReRoPE (Su 2023, kexue.fm/archives/9708): past the window w distances are w + (i - j - w) / factor.
 
-    The longest distance should stay below the training length L: factor (L - window) above the length minus the window.
+    To meet no new angle the longest distance should stay below the training length L: factor (L - w) above T - w.
 
-    window: keys, or a share of the training length if below 1.  factor: how many times slower distances grow past it.
+    window: w, keys, or a share of the training length if below 1.
+    factor: how many times slower distances grow past it.
     """
 
     relative = True

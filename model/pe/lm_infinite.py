@@ -1,3 +1,4 @@
+import torch
 from torch import Tensor
 
 from ..registry import Part
@@ -7,7 +8,9 @@ from .rerope import Rerope
 
 
 class LmInfinite(Rerope):
-    """LM-Infinite (2308.16137): a query sees the last `window` keys and the first `sinks`, those at distance `window` at most.
+    """LM-Infinite (2308.16137): a query sees the last `window` keys and the first `sinks`.
+
+    No distance is larger than the window: beyond it the first keys are all at that distance.
 
     window: keys, or a share of the training length if below 1; null is the training length.
     sinks: first positions that all queries see, 10 to 100 in the paper.
@@ -19,6 +22,10 @@ class LmInfinite(Rerope):
         super().__init__(shape, rope=rope, window=window)
         require(sinks >= 0, f"pe.sinks={sinks}: how many of the first positions everybody sees.\nTry pe.sinks=10")
         self.sinks = sinks
+
+    def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        far = super().region(query_positions, key_positions).long()
+        return torch.where(key_positions < self.sinks, far, -far)
 
     def allowed(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         return (query_positions - key_positions < self.window) | (key_positions < self.sinks)

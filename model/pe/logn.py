@@ -10,8 +10,9 @@ from .base import Context, PositionEncoding, State, require
 class Logn(PositionEncoding):
     """Log-n scaling (2202.12172; Su 2021; Qwen-1): logits times max(1, ln n / ln L) for a query that sees n keys.
 
-    Attention spreads out as the keys become more; this keeps its entropy. Nothing changes within L tokens, so it can be
-    put on a trained model. It tells no positions apart: alone it is NoPE with it, mostly it is a part of a composition.
+    Attention spreads out as the keys become more; this keeps its entropy. Nothing changes within L tokens, so it
+    can be put on a trained model. It tells no positions apart: alone it is NoPE with it, mostly it is a part of a
+    composition.
 
     n is the position + 1.  length: L; null is the training length.
     """
@@ -22,7 +23,7 @@ class Logn(PositionEncoding):
         require(self.length >= 2, f"pe.length={self.length}: logits are divided by ln L.\nTry pe.length=128")
 
     def prepare(self, context: Context) -> Tensor:
-        n = context.query_positions.double() + 1
+        n = (context.query_positions.double() + 1).clamp(min=1)  # some plans begin below 0
         return (n.log() / math.log(self.length)).clamp(min=1).float()[:, None, :, None]  # (B|1, 1, Tq, 1)
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:

@@ -12,26 +12,24 @@ from .base import DistanceBias, distances, require
 class MlpBias(DistanceBias):
     """A bias that a small network computes from the distance, shared by the layers.
 
-    Dynamic position bias (CrossFormer, 2108.00154) and continuous position bias (Swin v2, 2111.09883): a linear layer
-    from 1 to `hidden`, SiLU, and the same again `depth` - 1 times from `hidden`, then a linear map to the heads. The
-    network is x-transformers' (CrossFormer has LayerNorm and ReLU); its last layer has no bias here, because a number
-    that is added to all keys of a query changes nothing.
+    Dynamic position bias (CrossFormer, 2108.00154) and continuous position bias (Swin v2, 2111.09883): 1 -> hidden,
+    SiLU, -> hidden, SiLU, -> H. The network is x-transformers' (CrossFormer has LayerNorm and ReLU); its last layer has
+    no bias here, because a number that is added to all keys of a query changes nothing.
 
     distance: what it sees. `raw`: (i - j) / L; past the training length L it is asked for inputs it has never seen.
     `log`: ln(1 + i - j) / ln(1 + L), which leaves the trained range slowly.
     """
 
-    def __init__(self, shape: Shape, *, distance: Literal["raw", "log"], hidden: int, depth: int):
+    def __init__(self, shape: Shape, *, distance: Literal["raw", "log"], hidden: int):
         super().__init__(shape)
         require(hidden >= 1, f"pe.hidden={hidden}: expected 1 or more.\nTry pe.hidden=32")
-        require(depth >= 1, f"pe.depth={depth}: expected 1 or more.\nTry pe.depth=2")
         self.distance = distance
-        sizes = [1] + [hidden] * depth
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.first = nn.Linear(1, hidden)
+        self.second = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, shape.heads, bias=False)
 
     def reset(self, generator: torch.Generator) -> None:
-        for linear in [*self.hidden, self.out]:
+        for linear in (self.first, self.second, self.out):
             bound = linear.in_features**-0.5
             for parameter in linear.parameters():
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
@@ -40,6 +38,6 @@ class MlpBias(DistanceBias):
         x = distances(n, self.out.weight.device)[:, None]
         length = self.shape.train_length
         x = x / length if self.distance == "raw" else torch.log1p(x) / math.log1p(length)
-        for linear in self.hidden:
+        for linear in (self.first, self.second):
             x = F.silu(F.linear(x, linear.weight.float(), linear.bias.float()))
         return F.linear(x, self.out.weight.float()).T

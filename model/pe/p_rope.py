@@ -11,8 +11,8 @@ from .rope import Rope
 class PRope(Rope):
     """p-RoPE (2410.06205): RoPE whose slowest pairs do not turn; p = 1 is RoPE, p = 0 is NoPE.
 
-    Not the same as a partial rotation: exponents count over the whole head, so the pairs that turn keep the frequencies
-    they have in RoPE.
+    Not the same as a partial rotation: exponents count over the whole head, so the pairs that turn keep the
+    frequencies they have in RoPE.
 
     p: share of the pairs that turn, the fastest; rounded down to whole pairs.
     """

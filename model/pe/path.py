@@ -13,12 +13,12 @@ class Path(PositionEncoding):
 
         logits q_i H_i H_(i-1) ... H_(j+1) k_j / sqrt(d),     H_t = I - beta_t w_t w_t^T
 
-        w = normalised SiLU of a convolution over the last `conv` tokens of a map of rank `rank`,  beta = 2 sigmoid(u x + b)
+        w = SiLU of a convolution over `conv` tokens of a map of rank `rank`, normalised;  beta = 2 sigmoid(u x + b)
 
-    The plain form in O(T^2 d), meant for short sequences: a block of queries walks back over its keys, `KEYS` at a time,
-    and is turned by them as it passes. Nothing is kept but w and beta of each token and raw keys, where the paper's
-    kernels rewrite the cached keys at every new token. Memory is linear in T for inference. Without the forget gate of
-    PaTH-FoX; a composition with `fox` adds it (fla scales its gate by 1/sqrt(d), that one does not).
+    The plain form in O(T^2 d), meant for short sequences: a block of queries walks back over its keys, `KEYS` at a
+    time, and is turned by them as it passes. The paper's kernels rewrite all cached keys at every new token; here keys
+    stay raw and w and beta of each token are cached. Memory is linear in T for inference. This is PaTH without the
+    forget gate; a composition with `fox` adds it (fla scales its gate by 1/sqrt(d), `fox` does not).
     """
 
     relative = True
@@ -49,7 +49,8 @@ class Path(PositionEncoding):
 
     def digest(self, state: State, context: Context) -> tuple[Tensor, Tensor]:
         """w and beta w of all tokens, float32 (B, H, T, d)."""
-        x, mixed = state["w"].float(), 0
+        x = state["w"].float()
+        mixed = torch.zeros_like(x)
         for back, tap in enumerate(self.taps.float()):
             earlier = F.pad(x, (0, 0, back, 0))[:, : x.shape[1]]
             if context.documents is not None and back:  # nothing comes over from the document before
@@ -63,7 +64,8 @@ class Path(PositionEncoding):
 
     def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
         first, n = block.rows.start - block.columns.start, k.shape[2]
-        cuts = [slice(first, first + q.shape[2])] + [slice(max(0, stop - KEYS), stop) for stop in range(first, 0, -KEYS)]
+        cuts = [slice(first, first + q.shape[2])]
+        cuts += [slice(max(0, stop - KEYS), stop) for stop in range(first, 0, -KEYS)]
         with torch.autocast(q.device.type, enabled=False):
             q, k = q.float(), k.float()
             w, bw = (x[:, :, block.columns] for x in block.state)

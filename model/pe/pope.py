@@ -10,10 +10,10 @@ from .rotation import Rotation, angles
 
 
 class Pope(PositionEncoding):
-    """PoPE, polar coordinates (2509.10534): logits sum_c sp(q_c) sp(k_c) cos((i - j) theta_c - delta_c), sp = softplus.
+    """PoPE, polar coordinates (2509.10534): logits sum_c sp(q_c) sp(k_c) cos((i - j) theta_c - delta_c).
 
-    What a channel says is a magnitude and where it is is an angle, so content and position do not mix as in RoPE.
-    Every channel has a frequency, theta_c = base^(-c/d); queries and keys become twice as wide.
+    sp is softplus. What a channel says is a magnitude and where it is is an angle, so content and position do not
+    mix as in RoPE. Every channel has a frequency, theta_c = base^(-c/d); queries and keys become twice as wide.
 
     delta: learned, a number a head and channel, shared by the layers; starts at 0 and is clipped to [-2 pi, 0].
     """

@@ -1,7 +1,7 @@
 """Encodings that cut the keys of a query into regions and measure distance differently in each.
 
-A region is a pair of maps of positions: in it the logit is <R_f(i) q, R_g(j) k> of a rotary encoding. Queries and keys are
-turned once a forward pass for every map and laid side by side; a block of logits picks the region of each pair.
+A region is a pair of maps of positions: in it the logit is <R_f(i) q, R_g(j) k> of a rotary encoding. Queries and keys
+are turned once a forward pass for every map and laid side by side; a block of logits picks the region of each pair.
 """
 
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..registry import Part
 from ..shape import Shape
 from .base import Block, Context, PositionEncoding, State, require, scaled_scores
 from .registry import encodings_for
@@ -20,17 +19,17 @@ from .rotation import Rotation, angles, rotate
 class Regions(PositionEncoding):
     """Base of region schemes: a subclass defines `query_maps`, `key_maps` and `region`.
 
-    rope: the rotary encoding underneath: a name, or a name and options. `for_layers` builds it; the constructor takes it.
+    rope: the rotary encoding underneath: a name, or a name and options; the constructor is handed it built.
     """
 
-    def __init__(self, shape: Shape, *, rope: Part):
+    def __init__(self, shape: Shape, *, rope: Any):
         super().__init__(shape)
         require(
             isinstance(rope, Rope) and rope.plain,
-            f"pe.rope: regions turn queries and keys by other positions, which {type(rope).__name__.lower()} does not allow.\n"
+            f"pe.rope={type(rope).__name__.lower()}: regions need an encoding that does nothing but rotate.\n"
             f"Try pe.rope=rope",
         )
-        self.rope = rope
+        self.rope: Rope = rope
         self.length_dependent = rope.length_dependent
 
     @classmethod
@@ -46,7 +45,7 @@ class Regions(PositionEncoding):
         raise NotImplementedError
 
     def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        """Number of the region, broadcast over (..., tq, tk). What lies in the future does not matter."""
+        """Number of the region, broadcast over (..., tq, tk); -1 for pairs that `allowed` hides."""
         raise NotImplementedError
 
     def prepare(self, context: Context) -> tuple[list[Rotation], list[Rotation]]:
@@ -62,9 +61,24 @@ class Regions(PositionEncoding):
 
     def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
         queries, keys = q.split(self.shape.head_dim, -1), k.split(self.shape.head_dim, -1)
-        region = self.region(block.query_positions[:, :, None], block.key_positions[:, None, :])[:, None]
-        out = scaled_scores(queries[0], keys[0], scale)
-        for number in range(1, len(queries)):
-            key = keys[number if len(keys) > 1 else 0]
-            out = torch.where(region == number, scaled_scores(queries[number], key, scale), out)
-        return out
+        region = self.region(block.query_positions[:, :, None], block.key_positions[:, None, :]).to(torch.int8)[:, None]
+        pieces = []
+        for start, stop, numbers in _segments(region):
+            piece = None
+            for number in numbers:
+                key = keys[number if len(keys) > 1 else 0][:, :, start:stop]
+                dots = scaled_scores(queries[number], key, scale)
+                piece = dots if piece is None else torch.where(region[..., start:stop] == number, dots, piece)
+            pieces.append(q.new_zeros(*q.shape[:3], stop - start) if piece is None else piece)
+        return torch.cat(pieces, -1) if len(pieces) > 1 else pieces[0]
+
+
+def _segments(region: Tensor) -> list[tuple[int, int, range]]:
+    """Ranges of columns of a block and the regions that occur in each: most columns need one product, not all."""
+    low, high = region.flatten(0, 2).aminmax(dim=0)
+    bounds, counts = torch.unique_consecutive(torch.stack([low, high]), dim=1, return_counts=True)
+    segments, start = [], 0
+    for (least, most), count in zip(bounds.T.tolist(), counts.tolist(), strict=True):
+        segments.append((start, start + count, range(max(0, least), most + 1)))
+        start += count
+    return segments

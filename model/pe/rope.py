@@ -10,10 +10,11 @@ from .scaling import Scaling
 
 
 class Rope(PositionEncoding):
-    """Rotary position embedding (2104.09864): <R_i q, R_j k> = <q, R_(j-i) k>, R_t turns pair c by t * base^(-2c/r).
+    """Rotary position embedding (2104.09864): <R_i q, R_j k> = <q, R_(j-i) k>, R_t turns pair c by t *
+    base^(-2c/r).
 
-    layout: which channels form a pair. `half`: (c, c + r/2), as GPT-NeoX and the Llama of transformers; `interleaved`:
-    (2c, 2c+1), as GPT-J, Meta's Llama and GLM. Equal up to a permutation of the rows of W_q and W_k.
+    layout: which channels form a pair. `half`: (c, c + r/2), as GPT-NeoX and the Llama of transformers;
+    `interleaved`: (2c, 2c+1), as GPT-J, Meta's Llama and GLM. Equal up to a permutation of the rows of W_q and W_k.
     partial: share of the head's channels that turn, the first r = partial * d; exponents use r (GPT-NeoX, GLM-4).
     """
 
@@ -27,7 +28,7 @@ class Rope(PositionEncoding):
         rotated = partial * shape.head_dim
         require(
             rotated == int(rotated) and rotated % 2 == 0,
-            f"pe.partial={partial} turns {rotated:g} of the {shape.head_dim} channels of a head, and they turn in pairs.\n"
+            f"pe.partial={partial} turns {rotated:g} of the {shape.head_dim} channels of a head; they turn in pairs.\n"
             f"Try an even number of channels: model.width={2 * shape.heads * max(1, shape.head_dim // 2)} pe.partial=1",
         )
         self.base, self.layout, self.partial, self.rotated = base, layout, partial, int(rotated)

@@ -10,11 +10,11 @@ from .rotation import Rotation, angles, rotate
 
 
 class Rope2d(Rope):
-    """Two-dimensional rotary positions (ChatGLM-6B, 2210.02414): each half of the head is turned by an id of its own.
+    """Two-dimensional rotary positions (ChatGLM-6B, 2210.02414): each half of the head has an id of its own.
 
-    A plan may hand out two ids a token, positions (B|1, T, 2); in ChatGLM they are the position and the place in the block
-    that is being generated, which is 0 in the prompt. With one id the second is 0, so that half does not turn.
-    Pairs are (c, c + d/4) within a half, exponents count over a half.
+    A plan may hand out two ids a token, positions (B|1, T, 2); in ChatGLM they are the position and the place in
+    the block that is being generated, which is 0 in the prompt. With one id the second is 0, so that half does not
+    turn. Pairs are (c, c + d/4) within a half, exponents count over a half.
     """
 
     plain = False
@@ -22,7 +22,7 @@ class Rope2d(Rope):
     def __init__(self, shape: Shape, *, base: float):
         require(
             shape.head_dim % 4 == 0,
-            f"pe=rope_2d cuts heads into two halves of pairs; model.width / model.heads = {shape.head_dim} does not divide.\n"
+            f"model.width / model.heads = {shape.head_dim}: two halves of pairs need a multiple of 4.\n"
             f"Try model.width={shape.heads * max(4, shape.head_dim // 4 * 4)}",
         )
         super().__init__(shape, base=base, layout="half", partial=0.5)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..shape import Shape
-from .base import Context, State
+from .base import Context, State, require
 from .rope import Rope
 from .rotation import rotate
 
@@ -14,8 +14,9 @@ from .rotation import rotate
 class RopeDecoupled(Rope):
     """Decoupled RoPE (2405.04434, DeepSeek-V2): the head's own channels carry no position, extra channels turn.
 
-    Logits (<q, k> + <R_i q', R_j k'>) / sqrt(d + channels), where q' = W_q' x for every head and k' = W_k' x is one for
-    all of them. Without the compression of keys and values that the paper needs it for. The cache also holds q' and k'.
+    Logits (<q, k> + <R_i q', R_j k'>) / sqrt(d + channels), where q' = W_q' x for every head and k' = W_k' x is one
+    for all of them. Without the compression of keys and values that the paper needs it for. The cache also holds q'
+    and k'.
 
     channels: extra channels a head.
     """
@@ -24,6 +25,10 @@ class RopeDecoupled(Rope):
     per_layer = True
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], channels: int):
+        require(
+            channels >= 2 and channels % 2 == 0,
+            f"pe.channels={channels}: channels turn in pairs.\nTry pe.channels={max(2, channels + channels % 2)}",
+        )
         super().__init__(replace(shape, head_dim=channels), base=base, layout=layout, partial=1.0)
         self.shape = shape
         self.query = nn.Linear(shape.width, shape.heads * channels, bias=False)

@@ -13,8 +13,9 @@ class Schedule(PositionEncoding):
 
     Equal entries are one object wherever the scheme is one for the whole model, so a learned table stays one table.
 
-    pattern: names, or mappings with a name and options. It repeats, so the number of layers is a multiple of its length.
-    A code that is added to the embedding acts before all layers and has no place in it: compose it with the schedule.
+    pattern: names, or mappings with a name and options. It repeats: the number of layers is a multiple of its length. A
+    code that is added to the embedding acts before all layers and has no place in it: compose it with the
+    schedule.
     """
 
     def __init__(self, shape: Shape, *, pattern: list[Part]):

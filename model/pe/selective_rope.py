@@ -13,11 +13,11 @@ from .running import running_sum
 class SelectiveRope(PositionEncoding):
     """RoPE by a clock that each token moves: in the style of Selective RoPE (2511.17388) and data-dependent rotation.
 
-    Pair c of token i is turned by base^(-2c/d) * sum over t = 0 ... i of 2 sigmoid(w_c x_t + b_c). A step is 1 at first,
-    which is RoPE, and stays between 0 (the token is not counted) and 2. The papers' own parametrisations differ: this is
-    the plainest one, not a reproduction.
+    Pair c of token i is turned by base^(-2c/d) * sum over t = 0 ... i of 2 sigmoid(w_c x_t + b_c). A step is about 1 at
+    first, which is RoPE, and stays between 0 (the token is not counted) and 2. The papers' own parametrisations differ:
+    this is a plain one, not a reproduction.
 
-    clock: `pair`, each pair of channels of a key head has its own steps; `head`, all pairs of a head share them, so that
+    clock: `pair`, each pair of channels of a key head has its own steps; `head`, all pairs of a head share them, and
     what is learned are contextual positions.
     """
 

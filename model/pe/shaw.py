@@ -16,6 +16,7 @@ class Shaw(PositionEncoding):
 
     relative = True
     per_layer = True
+    whole_positions = True
 
     def __init__(self, shape: Shape, *, max_distance: int, values: bool):
         super().__init__(shape)

@@ -9,10 +9,10 @@ from .base import Context, PositionEncoding, require
 
 
 class Sinusoidal(PositionEncoding):
-    """Sinusoidal positions (1706.03762): x_t * sqrt(D) + PE(t), PE(t, 2c) = sin(t / base^(2c/D)), PE(t, 2c+1) = cos(same).
+    """Sinusoids (1706.03762): x_t sqrt(D) + PE(t), PE(t, 2c) = sin(t / base^(2c/D)), PE(t, 2c+1) = the cosine of it.
 
-    layout: `interleaved` is the paper's order; `concatenated` puts all sines in front of all cosines (tensor2tensor, with
-    the paper's exponents). They differ by a permutation of channels only.
+    layout: `interleaved` is the paper's order; `concatenated` puts all sines in front of all cosines (tensor2tensor,
+    with the paper's exponents). They differ by a permutation of channels only.
     """
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["interleaved", "concatenated"]):
@@ -33,7 +33,7 @@ class Sinusoidal(PositionEncoding):
 
 
 def sinusoids(positions: Tensor, width: int, base: float = 10000.0, layout: str = "concatenated") -> Tensor:
-    """Float32 sines and cosines of positions (...): (..., width). The angles are float64: far out float32 is too coarse."""
+    """Float32 sines and cosines of positions (...): (..., width). Angles are float64: far out float32 is too coarse."""
     exponent = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64) / width
     angle = positions.double()[..., None] * base**-exponent
     parts = [angle.sin().float(), angle.cos().float()]

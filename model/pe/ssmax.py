@@ -9,20 +9,19 @@ from .base import Context, PositionEncoding, State, require
 
 
 class Ssmax(PositionEncoding):
-    """Scalable softmax (2501.19399): logits times s ln n for a query that sees n keys; s is learned, one a head and layer.
+    """Scalable softmax (2501.19399): logits times s ln n for a query that sees n keys.
 
-    The softmax of s ln n z is n^(s z) / sum n^(s z): it stays as sharp with many keys as with few. Mostly a part of a
-    composition; alone it is NoPE with it.
+    s is learned, one a head and layer. The softmax of s ln n z is n^(s z) / sum n^(s z): it stays as sharp with
+    many keys as with few. Mostly a part of a composition; alone it is NoPE with it.
 
-    n is the position + 1, taken as 2 at least: with its single key the first query has nothing to choose.
-    initial: of s; null is 1 / ln L, which changes nothing at the training length L.
+    n is the position + 1.  initial: of s; null is 1 / ln L, which changes nothing at the training length L.
     """
 
     per_layer = True
 
     def __init__(self, shape: Shape, *, initial: float | None):
         super().__init__(shape)
-        require(shape.train_length >= 2, f"train.length={shape.train_length}: s ln n needs n >= 2.\nTry train.length=128")
+        require(shape.train_length >= 2, f"train.length={shape.train_length}: ln L is 0.\nTry train.length=128")
         self.initial = 1 / math.log(shape.train_length) if initial is None else initial
         self.s = nn.Parameter(torch.empty(shape.heads))
 
@@ -30,8 +29,7 @@ class Ssmax(PositionEncoding):
         nn.init.constant_(self.s, self.initial)
 
     def prepare(self, context: Context) -> Tensor:
-        n = context.query_positions.double() + 1
-        return n.clamp(min=2).log().float()[:, None, :, None]  # (B|1, 1, Tq, 1)
+        return context.query_positions.double().log1p().float()[:, None, :, None]  # (B|1, 1, Tq, 1)
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
         return (q * (self.s.float()[:, None, None] * prepared)).to(q.dtype)

@@ -1,3 +1,4 @@
+import torch
 from torch import Tensor
 
 from ..registry import Part
@@ -8,11 +9,11 @@ from .window import keys
 
 
 class Streaming(Regions):
-    """StreamingLLM (2309.17453): a query sees the first `sinks` positions and the last `window`, itself included, and
-    positions count inside that cache: from position sinks + window - 1 on every query has this one.
+    """StreamingLLM (2309.17453): a query sees the first `sinks` positions and the last `window`, itself included.
 
-    So a key in the window is at its distance, and sink j at min(i, sinks + window - 1) - j. This computes for all queries
-    at once what the paper does token by token with a cache that evicts. It does not extend what the model can use.
+    Positions count inside that cache: from sinks + window - 1 on every query is at this one. So a key in the window
+    is at its distance, and sink j at min(i, sinks + window - 1) - j. This computes for all queries at once what the
+    paper does token by token with a cache that evicts. It does not extend what the model can use.
 
     window: keys, or a share of the training length if below 1; null is the training length minus the sinks.
     """
@@ -35,7 +36,8 @@ class Streaming(Regions):
         return [positions]
 
     def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        return query_positions - key_positions >= self.window
+        far = (query_positions - key_positions >= self.window).long()
+        return torch.where(key_positions < self.sinks, far, -far)
 
     def allowed(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         return (query_positions - key_positions < self.window) | (key_positions < self.sinks)

@@ -13,13 +13,14 @@ class T5(DistanceBias):
     The first half of the buckets are the distances 0, 1, 2, ...; the rest widen logarithmically up to `max_distance`,
     beyond which all share the last one. Drawn from N(0, 1/D).
 
-    max_distance: null is the training length, so that every bucket is trained; T5 has 128 whatever the length, and with
+    max_distance: null is the training length (at least `buckets`), so that every bucket is trained; T5 has 128 whatever the length, and with
     128 > train.length the last buckets stay random, which costs perplexity right after the training length.
     """
 
     def __init__(self, shape: Shape, *, buckets: int, max_distance: int | None):
         super().__init__(shape)
-        max_distance = shape.train_length if max_distance is None else max_distance
+        # A shorter training length leaves nothing for the wide buckets; they are then there and stay untrained.
+        max_distance = max(shape.train_length, buckets) if max_distance is None else max_distance
         require(buckets >= 2 and buckets % 2 == 0, f"pe.buckets={buckets}: expected an even number.\nTry pe.buckets=32")
         require(
             max_distance > buckets // 2,

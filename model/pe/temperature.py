@@ -9,8 +9,8 @@ from .base import Context, PositionEncoding, State, require
 class Temperature(PositionEncoding):
     """Llama 4's attention temperature: logits times 1 + slope * ln(1 + floor((i + 1) / step)), in steps of tokens.
 
-    Nothing changes in the first step - 1 tokens. Meant for the layers of a hybrid without positions, which are the ones
-    that attend far.
+    Nothing changes in the first step - 1 tokens. Meant for the layers of a hybrid without positions, which are the
+    ones that attend far.
 
     step: 8,192 in Llama 4; null is the training length.
     """
@@ -22,7 +22,7 @@ class Temperature(PositionEncoding):
         require(slope >= 0, f"pe.slope={slope}: attention would become flatter with length.\nTry pe.slope=0.1")
 
     def prepare(self, context: Context) -> Tensor:
-        steps = ((context.query_positions.double() + 1) / self.step).floor()
+        steps = ((context.query_positions.double() + 1) / self.step).floor().clamp(min=0)  # some plans begin below 0
         return (1 + self.slope * steps.log1p()).float()[:, None, :, None]  # (B|1, 1, Tq, 1)
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:

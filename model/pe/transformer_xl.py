@@ -11,13 +11,14 @@ class TransformerXl(PositionEncoding):
 
         logits ((q_i + u) k_j + (q_i + v) W_R R_(i-j)) / sqrt(d)
 
-    R is the sinusoidal code of the distance (all sines, then all cosines, as released); W_R (D, H d), u and v (H, d) are
-    learned, here a set a layer (the paper shares u and v by default). Distances past the training length have codes that
-    were never seen.
+    R is the sinusoidal code of the distance (all sines, then all cosines, as released); W_R (D, H d), u and v (H, d)
+    are learned, a set a layer (released models share u and v). Distances past the training length have codes that were
+    never seen.
     """
 
     relative = True
     per_layer = True
+    whole_positions = True
 
     def __init__(self, shape: Shape):
         super().__init__(shape)

@@ -17,8 +17,8 @@ class Tupe(PositionEncoding):
     The matrices are shared by the layers. TUPE-R adds T5's bias: a composition of this and `t5`. The paper's untied
     [CLS] token has no counterpart in a decoder.
 
-    code: `learned` is the paper's, a vector a position, normalised to mean 0 and variance 1, with none past the training
-    length; `sinusoidal` has no such limit.
+    code: `learned` is the paper's, a vector a position, normalised to mean 0 and variance 1, with none past the
+    training length; `sinusoidal` has no such limit.
     """
 
     def __init__(self, shape: Shape, *, code: Literal["learned", "sinusoidal"]):

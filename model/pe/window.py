@@ -8,8 +8,8 @@ from .base import DistanceBias, distances, require
 class Window(DistanceBias):
     """Sliding-window attention (2004.05150, Mistral): a query sees the last `size` keys, itself included.
 
-    Nothing else tells positions apart, so it is mostly a part of a composition, and the windowed control of evaluations.
-    A stack of N layers still sees N * (size - 1) tokens back.
+    Nothing else tells positions apart: it is mostly a part of a composition, and the windowed control of evaluations. A
+    stack of N layers still sees N * (size - 1) tokens back.
 
     size: keys, or a share of the training length if below 1; null is the training length.
     """

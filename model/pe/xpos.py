@@ -14,16 +14,14 @@ class Xpos(Rope):
 
     zeta_c = (2c/d + gamma) / (1 + gamma), so the fast pairs fade fastest.
 
-    The paper multiplies queries by zeta^i and keys by zeta^-j, which overflows within some ten thousand tokens and, in
-    the released code, is centred on a length that cached keys have not seen. Here each block of logits is centred on its
-    first query: exact, because a common centre cancels, and no factor leaves the range of float32.
+    The paper multiplies queries by zeta^i and keys by zeta^-j, which overflows within some ten thousand tokens and,
+    in the released code, is centred on a length that cached keys have not seen. Here each block of logits is
+    centred on its first query: exact, because a common centre cancels, and no factor leaves the range of float32.
     """
 
     plain = False
 
-    def __init__(
-        self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], gamma: float, span: float
-    ):
+    def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], gamma: float, span: float):
         super().__init__(shape, base=base, layout=layout, partial=1.0)
         require(gamma > 0, f"pe.gamma={gamma}: the fastest pair fades by gamma / (1 + gamma).\nTry pe.gamma=0.4")
         require(span > 0, f"pe.span={span}: tokens in which a pair fades by zeta.\nTry pe.span=512")

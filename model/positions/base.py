@@ -62,7 +62,10 @@ class Drawn(PositionPlan):
         return training or self.evaluation != "contiguous"
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
-        """Random positions (batch, length), int64 or float32, on the generator's device."""
+        """Random positions (batch, length), int64 or float32, on the generator's device.
+
+        In one call of the generator, row after row: then a batch may be cut into smaller ones and draws the same.
+        """
         raise NotImplementedError
 
     def mean(self, length: int, device: torch.device) -> Tensor:

@@ -1,5 +1,3 @@
-import math
-
 import torch
 from torch import Tensor
 
@@ -12,8 +10,8 @@ class Cape(Drawn):
     """Continuous augmented positions (2106.03143): t -> s * (t + D + e_t) in training, 0, 1, 2, ... in evaluation.
 
     D ~ U(-global_shift, global_shift) and ln s ~ U(-ln global_scale, ln global_scale) for each sequence,
-    e_t ~ U(-local_shift/2, local_shift/2) for each token, so with local_shift <= 1 the order stays (as the `cape` package
-    has it). Positions are fractions, may be negative, and need an encoding that is a function of them: sinusoids, RoPE.
+    e_t ~ U(-local_shift/2, local_shift/2) for each token, so with local_shift <= 1 the order stays (so does the `cape`
+    package). Positions are fractions, may be negative, and need an encoding that is a function of them: sinusoids, RoPE.
     """
 
     fractional = True
@@ -30,9 +28,7 @@ class Cape(Drawn):
         self.global_shift, self.local_shift, self.global_scale = global_shift, local_shift, global_scale
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
-        def uniform(columns: int, half_width: float) -> Tensor:
-            return (torch.rand(batch, columns, generator=generator, device=generator.device) * 2 - 1) * half_width
-
-        shift, jitter = uniform(1, self.global_shift), uniform(length, self.local_shift / 2)
-        scale = uniform(1, math.log(self.global_scale)).exp()
-        return scale * (torch.arange(length, device=generator.device) + shift + jitter)
+        uniform = 2 * torch.rand(batch, length + 2, generator=generator, device=generator.device) - 1
+        shift, scale, jitter = uniform.split([1, 1, length], dim=1)
+        t = torch.arange(length, device=generator.device) + self.global_shift * shift + self.local_shift / 2 * jitter
+        return self.global_scale**scale * t

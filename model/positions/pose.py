@@ -23,7 +23,8 @@ class Pose(Drawn):
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
         device = generator.device
-        first = torch.randint(1, (length + 1) // 2 + 1, (batch, 1), generator=generator, device=device)
-        skip = torch.randint(max(self.target - length, 0) + 1, (batch, 1), generator=generator, device=device)
+        uniform = torch.rand(batch, 2, generator=generator, device=device, dtype=torch.float64)
+        choices = torch.tensor([(length + 1) // 2, max(self.target - length, 0) + 1], device=device)
+        first, skip = (uniform * choices).long().split(1, dim=1)
         index = torch.arange(length, device=device)
-        return index + torch.where(index >= first, skip, 0)
+        return index + torch.where(index > first, skip, 0)

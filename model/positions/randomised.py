@@ -14,8 +14,8 @@ class Randomised(Drawn):
     (the released code has one a batch, and for relative schemes one a layer).
 
     maximum: null is 16 times the training length.
-    evaluation: `law` draws as in training, and a fair number averages several draws; 0, 1, 2, ... would be far from what
-    the model was trained on. `even` takes the mean of the law, rounded down: evenly spaced, nothing random.
+    evaluation: `law` draws as in training, and a fair number averages several draws; 0, 1, 2, ... would be far from
+    what the model was trained on. `even` takes the mean of the law, rounded down: evenly spaced, nothing random.
     """
 
     def __init__(self, shape: Shape, *, maximum: int | None, evaluation: Literal["law", "even"]):

@@ -59,7 +59,7 @@ def check(context: Any, config: Any, overrides: Sequence[str]) -> Any:
     from configs.hydra_run import plain
 
     composed = context.config_loader.load_sweep_config(config, list(overrides))
-    return train_config(plain(composed, dict(composed.hydra.runtime.choices)))
+    return train_config(plain(composed, composed.hydra.runtime.choices))
 
 
 @dataclass

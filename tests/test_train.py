@@ -1,0 +1,127 @@
+"""Real runs of train.py: they learn, resume to the same bits, and do not depend on how many processes share a batch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = [
+    "model.layers=2", "model.width=32", "model.heads=4", "train.length=16", "train.batch=8", "train.log_every=1",
+    "train.valid_every=10", "train.valid_windows=8", "train.precision=fp32", "train.threads=1", "tracker=off",
+    "eval.ratios=[1,2]", "eval.targets=8", "eval.documents=4", "eval.control=false", "data=text", "data.tokenizer=byte",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> list[str]:
+    """Overrides that name a small corpus."""
+    folder = tmp_path_factory.mktemp("text")
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        (folder / f"{i}.txt").write_text(" ".join(rng.choice(["one", "two", "three", "four"], 100)))
+    return [f"data.path={folder}", f"data.cache={tmp_path_factory.mktemp('cache')}"]
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), *SMALL, *words]
+
+
+def launch(*words: str, expect: int = 0) -> str:
+    done = subprocess.run(command(*words), capture_output=True, text=True, cwd=ROOT, timeout=240)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout
+
+
+def only_run(root: Path) -> Path:
+    (folder,) = (path.parent for path in root.glob("*/config.yaml"))
+    return folder
+
+
+def weights(run: Path) -> dict[str, np.ndarray]:
+    newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    return load_file(newest / "model.safetensors")
+
+
+def rows(run: Path) -> list[dict]:
+    """metrics.jsonl without what a clock decided."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_s"} for line in lines]
+
+
+def test_a_killed_run_ends_with_the_same_bits(text, tmp_path):
+    """kill -9 and then SIGTERM at moments of their own choosing, with dropout and accumulation."""
+    words = [*text, "pe=t5", "train.steps=60", "train.micro_batch=4", "model.dropout=0.1", "checkpoint.every=4"]
+    launch(*words, f"root={tmp_path / 'whole'}")
+    whole = only_run(tmp_path / "whole")
+
+    root = tmp_path / "cut"
+    for number, expected in ((signal.SIGKILL, -9), (signal.SIGTERM, 128 + signal.SIGTERM)):
+        process = subprocess.Popen(command(*words, f"root={root}"), cwd=ROOT, stdout=subprocess.DEVNULL)
+        before = last_step(root)
+        while process.poll() is None and last_step(root) < before + 7:
+            time.sleep(0.01)
+        os.kill(process.pid, number)
+        assert process.wait(60) == expected
+        assert not list(root.glob("*/done"))
+    said = launch(*words, f"root={root}")
+    assert "continuing" in said
+    cut = only_run(root)
+
+    assert rows(cut) == rows(whole)
+    for name, tensor in weights(whole).items():
+        np.testing.assert_array_equal(weights(cut)[name], tensor, err_msg=name)
+    evaluations = [json.loads((run / "eval" / "fixed_targets.json").read_text()) for run in (whole, cut)]
+    assert evaluations[0] == evaluations[1]
+    assert rows(whole)[-1]["valid_loss"] < 0.8 * np.log(257)  # it learned something
+
+    said = launch(*words, f"root={root}")
+    assert "finished" in said
+    assert "nothing to do" in said
+
+
+def last_step(root: Path) -> int:
+    metrics = list(root.glob("*/metrics.jsonl"))
+    lines = metrics[0].read_text().splitlines() if metrics else []
+    return json.loads(lines[-1])["step"] if lines else 0
+
+
+def test_two_processes_train_what_one_does(text, tmp_path):
+    words = [*text, "pe=alibi", "train.steps=20"]
+    launch(*words, f"root={tmp_path / 'one'}")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, *command(*words, f"root={tmp_path / 'two'}")[1:]],
+        capture_output=True, text=True, cwd=ROOT, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished") == 1
+    one, two = only_run(tmp_path / "one"), only_run(tmp_path / "two")
+    assert one.name == two.name
+    for a, b in zip(rows(one), rows(two), strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+    results = [json.loads((run / "eval" / "fixed_targets.json").read_text()) for run in (one, two)]
+    assert results[0]["targets_hash"] == results[1]["targets_hash"]
+    for a, b in zip(results[0]["rows"], results[1]["rows"], strict=True):
+        assert a == pytest.approx(b, abs=1e-4)
+
+
+def test_the_command_line_evaluates_a_run(text, tmp_path):
+    launch(*text, "pe=rope", "train.steps=3", "eval_at_end=false", f"root={tmp_path}")
+    run = only_run(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "eval.py", f"run={run}", "protocol=last_k", "k=4", "lengths=[16,32]", "extension=ntk",
+         "control=false", "threads=1", "precision=fp32"],
+        capture_output=True, text=True, cwd=ROOT, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads((run / "eval" / "last_k-ntk.json").read_text())
+    assert [row["length"] for row in record["rows"]] == [16, 32]
+    assert record["extension"] == "ntk"

@@ -1,0 +1,126 @@
+"""Models of a few thousand parameters, built once per configuration, and ways to run them under a microscope."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from model import build, kernels
+from model.positions.base import PositionPlan
+from model.transformer import Transformer
+
+TRAIN_LENGTH, VOCABULARY, HEADS = 32, 64, 4
+# Four layers because hybrids work in fours. Not tied: a head drawn from N(0, 1/D) makes logits of size 1.
+SHAPE = {"layers": 4, "width": 32, "heads": HEADS, "tie": False}
+
+
+def tiny(pe: str | dict, **shape: object) -> Transformer:
+    """A new model in evaluation mode; `shape` changes SHAPE."""
+    return build(VOCABULARY, TRAIN_LENGTH, {**SHAPE, **shape}, pe).eval()
+
+
+@cache
+def shared(name: str) -> Transformer:
+    """The one model of `name` that all tests look at. Change nothing in it except inside `running`."""
+    return tiny(name)
+
+
+@cache
+def tokens(batch: int, length: int) -> Tensor:
+    """Random tokens int64 (batch, length); the first length - n columns are those of shorter ones."""
+    generator = torch.Generator().manual_seed(batch)
+    return torch.randint(VOCABULARY, (length, batch), generator=generator).T.contiguous()
+
+
+@contextmanager
+def running(
+    model: Transformer, kernel: str = "auto", chunk: int = kernels.CHUNK, plan: PositionPlan | None = None
+) -> Iterator[Transformer]:
+    """`model` with another kernel, block size or position plan, and back."""
+    before = model.kernel, model.plan, kernels.CHUNK
+    model.kernel, model.plan, kernels.CHUNK = kernel, plan or model.plan, chunk
+    try:
+        yield model
+    finally:
+        model.kernel, model.plan, kernels.CHUNK = before
+
+
+@torch.no_grad()
+def logits(model: Transformer, x: Tensor, *, documents: Tensor | None = None, **how: object) -> Tensor:
+    with running(model, **how):
+        return model(x, documents=documents)
+
+
+@torch.no_grad()
+def decoded(model: Transformer, x: Tensor, cuts: Iterable[int], **how: object) -> Tensor:
+    """Logits of x fed through the cache in pieces, cut in front of these indices."""
+    memory = model.new_cache()
+    pieces = x.tensor_split([cut for cut in cuts if cut < x.shape[1]], 1)
+    with running(model, **how):
+        return torch.cat([model(piece, cache=memory) for piece in pieces], 1)
+
+
+def gradients(model: Transformer, x: Tensor, **how: object) -> dict[str, Tensor]:
+    """Gradient of a fixed random projection of the logits, by name of the parameter."""
+    with running(model, **how):
+        y = model(x)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad((y * weights).mean(), parameters), strict=True))
+
+
+def longest(model: Transformer, wanted: int) -> int:
+    """`wanted` tokens, or as many as the encoding has positions for."""
+    return wanted if model.max_positions is None else min(wanted, model.max_positions)
+
+
+def relative(model: Transformer) -> bool:
+    return all(encoding.relative for encoding in model.encodings)
+
+
+def plain(model: Transformer) -> bool:
+    """Whether the flash kernel may serve every layer."""
+    hooks = ("table", "bias", "scores", "allowed", "sink", "values")
+    return not any(encoding.overrides(*hooks) for encoding in model.encodings)
+
+
+class Shifted(PositionPlan):
+    """start, start + 1, ...; `contiguous=False` makes the kernels read the positions instead of counting."""
+
+    def __init__(self, start: int, contiguous: bool = True):
+        self.start, self.contiguous = start, contiguous
+
+    def positions(self, batch: int, length: int, device: torch.device, *args: object, **more: object) -> Tensor:
+        return torch.arange(self.start, self.start + length, device=device)[None]
+
+
+class Gapped(PositionPlan):
+    """Increasing positions with gaps of 1 to 4, other ones in each row."""
+
+    contiguous = False
+
+    def __init__(self) -> None:
+        pass
+
+    def positions(self, batch: int, length: int, device: torch.device, *args: object, **more: object) -> Tensor:
+        gaps = torch.randint(1, 5, (batch, length), generator=torch.Generator().manual_seed(0))
+        return gaps.cumsum(1).to(device)
+
+
+class Restarting(PositionPlan):
+    """0, 1, 2, ... in each document of a packed row."""
+
+    contiguous = False
+
+    def __init__(self) -> None:
+        pass
+
+    def positions(
+        self, batch: int, length: int, device: torch.device, *args: object, documents: Tensor, **more: object
+    ) -> Tensor:
+        index = torch.arange(length, device=device).expand(batch, length)
+        starts = torch.ones_like(documents, dtype=torch.bool)
+        starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
+        return index - torch.where(starts, index, 0).cummax(1).values
