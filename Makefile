@@ -45,5 +45,5 @@ clean: ## remove the environment and the caches; runs stay
 $(READY): pyproject.toml constraints.txt
 	echo "installing into $(VENV) (once; a few minutes without a cache)"
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PY) -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@

@@ -19,7 +19,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ def evaluate(
     Raises DataError when no document is long enough, ModelError when the extension does not apply to the encoding. A
     length that the encoding cannot serve (a learned table that ends) becomes a row with `refused` instead of numbers.
     """
+    options = replace(options, targets=options.targets or min(64, *lengths))
     tokens, offsets = corpus.tokens(options.split), corpus.documents(options.split)
     plan = windows_for(offsets, options, lengths)
     rows, tables, buckets = [], [], []
@@ -105,7 +106,7 @@ def evaluate(
 
 
 def windows_for(offsets: np.ndarray, options: EvalConfig, lengths: list[int]) -> dict[int, w.Windows]:
-    """Which tokens are fed and scored at each length. Every length uses the same documents: those that serve the longest."""
+    """Which tokens are fed and scored at each length, of the same documents: those that serve the longest."""
     longest, documents = max(lengths), options.documents
     match options.protocol:
         case "fixed_targets":
@@ -172,7 +173,7 @@ def summary(scored: Scored) -> Row:
 
 
 def write(record: Row, table: pa.Table, folder: Path) -> Path:
-    """The record as <protocol>[-<extension>].json in `folder`, the tokens as parquet beside it; each whole or not at all."""
+    """The record as <protocol>[-<extension>].json in `folder`, the tokens as parquet beside it; whole or not there."""
     folder.mkdir(parents=True, exist_ok=True)
     name = record["protocol"] + ("" if record["extension"] == "none" else f"-{record['extension']}")
     path, temporary = folder / f"{name}.json", folder / f".{name}.{os.getpid()}.tmp"
@@ -238,6 +239,7 @@ def main(config: EvalRunConfig) -> None:
         torch.set_num_threads(config.threads)
     ranks = parallel.setup(config.device)
     say = print if ranks.first else (lambda line: None)
+    assert config.run is not None  # checked with the configuration
     folder = Path(config.run)
     model = load(folder).to(ranks.device)
     corpus = prepare(_data_options(folder, config.data), tokenizer=Tokenizer.load(folder))
@@ -306,4 +308,5 @@ def _protocol_options(options: EvalConfig) -> Row:
 def _line(row: Row) -> str:
     if "refused" in row:
         return f"length {row['length']:>6}  n/a: {row['refused']}"
-    return f"length {row['length']:>6}  ppl {row['ppl']:10.3f}  bits/byte {row['bits_per_byte']:6.3f}  tokens {row['tokens']}"
+    figures = f"ppl {row['ppl']:10.3f}  bits/byte {row['bits_per_byte']:6.3f}" if row["bits_per_byte"] else row["ppl"]
+    return f"length {row['length']:>6}  {figures}  tokens {row['tokens']}"

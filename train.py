@@ -119,7 +119,7 @@ def set_up(config: TrainConfig, ranks: Ranks) -> Trainer:
     ).to(ranks.device)
     torch.manual_seed(config.seed * 1000003 + ranks.rank)  # dropout; all else has generators of its own
     wrapped = parallel.wrap(torch.compile(model) if loop.compile else model, ranks)
-    optimizer = build_optimizer(model, optim.name, optim.lr, tuple(optim.betas), optim.weight_decay)
+    optimizer = build_optimizer(model, optim.name, optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     return Trainer(config, ranks, corpus, model, wrapped, optimizer, batches)

@@ -40,6 +40,8 @@ def compose(config_name: str, schema: Any, arguments: argparse.Namespace, job: C
 
     store_model_defaults()
     extra = Path(arguments.config_dir).resolve() if arguments.config_dir else None
+    if extra and not extra.is_dir():
+        raise ConfigError(f"--config-dir {arguments.config_dir}: there is no such folder")
     words = overrides.prepare(arguments.overrides, config_name, schema, arguments.multirun, extra)
     if any((arguments.multirun, arguments.cfg, arguments.info, arguments.hydra_help, arguments.shell_completion)):
         through_hydra(config_name, [*flags(arguments), *words], job)

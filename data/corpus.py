@@ -43,8 +43,11 @@ _STALE = 24 * 3600  # seconds after which an untouched temporary folder is one o
 class Corpus:
     """An opened corpus folder; `prepare` makes one. Arrays are read-only memory maps."""
 
-    def __init__(self, folder: Path):
-        """DataError if the folder is not a whole corpus."""
+    def __init__(self, folder: Path, options: dict | None = None):
+        """DataError if the folder is not a whole corpus.
+
+        options: what the provenance shall call the options, where the name may differ from the first preparation's.
+        """
         self.folder = Path(folder)
         try:
             self.provenance: dict = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
@@ -57,6 +60,7 @@ class Corpus:
                     f"{self.folder / name} has {sizes[name]} bytes instead of {size}.\n"
                     "Remove the folder; it will be prepared again."
                 )
+        self.provenance["options"] = options or self.provenance["options"]
 
     @property
     def fingerprint(self) -> str:
@@ -125,7 +129,7 @@ def prepare(
     home = Path(cache or options.get("cache") or default_cache()).expanduser()
     folder = home / f"{options['source']}-{_key(source, options, tokenizer)}"
     try:
-        return Corpus(folder)
+        return Corpus(folder, options)
     except DataError:
         pass  # not there, or damaged: prepare it
     try:
@@ -142,7 +146,7 @@ def prepare(
             f"The corpus could not be prepared in data.cache={home}: {error}.\n"
             "Set data.cache to a folder with write permission and enough free space."
         ) from error
-    return Corpus(folder)
+    return Corpus(folder, options)
 
 
 def default_cache() -> Path:

@@ -49,8 +49,8 @@ class Attention(nn.Module):
         channels = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
         self.qkv = nn.Linear(shape.width, channels, bias=config.bias)
         self.out = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=config.bias)
-        self.q_norm = nn.RMSNorm(shape.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(shape.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+        self.q_norm = HeadNorm(shape.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = HeadNorm(shape.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(
         self,
@@ -75,6 +75,13 @@ class Attention(nn.Module):
         view = View(encoding, context, prepared.value, prepared.table, digest, self.head_dim**-0.5)
         o = attend(q, k, v, view, kernel)  # (B, H, Tq, d)
         return self.out(o.transpose(1, 2).flatten(2))
+
+
+class HeadNorm(nn.RMSNorm):
+    """RMS normalisation of each head's queries or keys (2302.05442), in their own dtype: fused only if both agree."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
 class MLP(nn.Module):

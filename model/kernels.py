@@ -39,6 +39,9 @@ class View:
     def block(self, rows: slice, columns: slice) -> Block:
         return Block(self.context, self.prepared, self.digest, rows, columns)
 
+    def whole(self, q: Tensor, k: Tensor) -> Block:
+        return self.block(slice(k.shape[2] - q.shape[2], k.shape[2]), slice(0, k.shape[2]))
+
     @property
     def plain(self) -> bool:
         """Causal softmax of dot products: nothing is added, hidden or computed otherwise."""
@@ -87,11 +90,15 @@ def flash(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
 
 def dense(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
     with torch.autocast(q.device.type, enabled=False):
-        block = view.block(slice(k.shape[2] - q.shape[2], k.shape[2]), slice(0, k.shape[2]))
-        scores = view.encoding.scores(q.float(), k.float(), view.scale, block)
-        weights = _softmax(scores + _additive(view, block), view.encoding.sink())
-        out = view.encoding.values(weights, v.float(), block)
+        weights = _softmax(logits(q, k, view), view.encoding.sink())
+        out = view.encoding.values(weights, v.float(), view.whole(q, k))
     return out.to(v.dtype)
+
+
+def logits(q: Tensor, k: Tensor, view: View) -> Tensor:
+    """All logits at once, float32 (B, H, Tq, T), -inf where a key is hidden. For `dense`, and for pictures."""
+    block = view.whole(q, k)
+    return view.encoding.scores(q.float(), k.float(), view.scale, block) + _additive(view, block)
 
 
 def chunked(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:

@@ -199,6 +199,11 @@ def _fsdp(model: nn.Module, ranks: Ranks) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+    scalars = [name for name, p in model.named_parameters() if p.ndim == 0]
+    if scalars:
+        raise ModelError(
+            f"parallel=fsdp: {', '.join(scalars)} cannot be sharded, having no dimension. Use parallel=ddp."
+        )
     mesh = init_device_mesh(ranks.device.type, (ranks.world,))
     marks = {name: dict(vars(p)) for name, p in model.named_parameters()}
     for layer in getattr(model, "layers", []):

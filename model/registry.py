@@ -6,7 +6,8 @@ A plug-in is one Python file and at least one YAML file:
     model/<group>/<scheme>.py       class <Scheme>(...): def __init__(self, shape, *, option: type, ...)
 
 Values live in the YAML, types in the constructor's signature. The signature is read from the source text, so a wrong
-option is answered before torch is imported. A plug-in is only ever a *name*: a file someone sent you cannot point at code.
+option is answered before torch is imported. A plug-in is only ever a *name*: a file someone sent you cannot point at
+code.
 """
 
 import ast
@@ -67,6 +68,10 @@ class Registry:
         """Keyword options of the constructor and their types: {option: type}."""
         return _signature(ROOT / self.group, scheme, class_name(scheme))
 
+    def part_lists(self, scheme: str) -> list[str]:
+        """Options of a scheme that are lists of further plug-ins: it is made of those."""
+        return [key for key, annotation in self.signature(scheme).items() if get_args(annotation) == ("part",)]
+
     def load(self, scheme: str) -> type:
         """The class behind a scheme. Imports torch."""
         if not scheme.isidentifier() or not (ROOT / self.group / f"{scheme}.py").is_file():
@@ -80,7 +85,7 @@ class Registry:
         return self.load(resolved["scheme"])(shape, **options)
 
     def _checked(self, key: str, value: Any, annotation: Any, known: dict[str, Any]) -> Any:
-        if annotation == list["part"] and isinstance(value, list):
+        if get_args(annotation) == ("part",) and isinstance(value, list):
             return [self.resolve(part) for part in value]
         if annotation == "part" and isinstance(value, str | dict):
             return self.resolve(value)

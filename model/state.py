@@ -104,7 +104,7 @@ def _placed(key: str, value: object, parameter: Tensor, group: dict) -> object:
     """A copy where the optimizer expects it: beside its parameter, but step counts of unfused ones on the CPU.
 
     Never a cast to the parameter's dtype, as `Optimizer.load_state_dict` does: float32 moments of bfloat16 weights
-    have to stay what they are.
+    have to stay what they are. A copy, because what comes from a file may be mapped from it and badly aligned.
     """
     if not isinstance(value, Tensor):
         return value

@@ -1,7 +1,7 @@
 """Causal attention whose biases depend on the difference of indices: blocks of queries, biases without a copy.
 
-With the keys in reverse order a function of i - j is constant along anti-diagonals, and then the block of biases of some
-queries against some keys is a strided view of the table: no T x T tensor, no gather, and the causal mask is the -inf in
+With the keys in reverse order a function of i - j is constant along anti-diagonals, and then the block of biases of
+some queries against some keys is a strided view of the table: no T x T tensor, no gather, and the causal mask is the -inf in
 front of distance 0. Softmax does not mind the order of the keys.
 
 The backward is written out. It keeps the weights in the products' dtype (bf16 in training) or, from KEEP tokens on,
@@ -104,7 +104,7 @@ class _Attention(torch.autograd.Function):
                 qg, kg, vg, dg = q[group, :, local], k[group, :, back], v[group, :, back], d_out[group, :, local]
                 w = kept[number][group] if ctx.keep else _weights(qg, kg, bias, sink, ctx.scale)
                 dw = dg @ vg.transpose(2, 3)
-                ds = torch._softmax_backward_data(dw, w, -1, w.dtype)  # w * (dw - sum(dw * w)), also where a sink took part
+                ds = torch._softmax_backward_data(dw, w, -1, w.dtype)  # w * (dw - sum(dw * w)), with a sink too
                 dq[group, :, local] = scaled_scores(ds, kg.transpose(2, 3), ctx.scale)
                 dk[group, :, back] += scaled_scores(ds.transpose(2, 3), qg.transpose(2, 3), ctx.scale)
                 dv[group, :, back] += w.transpose(2, 3) @ dg

@@ -11,6 +11,8 @@ Shapes: B batch, T tokens, D width, V vocabulary.
 import hashlib
 from dataclasses import dataclass
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,6 +68,7 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         assert len(encodings) == shape.layers
+        self.config: dict[str, Any] = {}  # what `model.build` was given; checkpoints keep it
         self.shape, self.vocab_size, self.train_length = shape, vocab_size, shape.train_length
         self.plan, self.dropout, self.kernel = plan, config.dropout, "auto"
         self.embedding = nn.Embedding(vocab_size, shape.width)

@@ -57,7 +57,9 @@ class Layer:
         k = torch.randn(BATCH, kv_heads or heads, length, HEAD_DIM, generator=generator)
         x = torch.randn(BATCH, length, heads * HEAD_DIM, generator=generator)
         v = torch.eye(length).expand(BATCH, heads, -1, -1)  # so that the output is the attention weights
-        steps = torch.randint(1, 4, (1, length), generator=generator) if gaps else torch.ones(1, length, dtype=torch.long)
+        steps = (
+            torch.randint(1, 4, (1, length), generator=generator) if gaps else torch.ones(1, length, dtype=torch.long)
+        )
         return Layer(q, k, v, x, steps.cumsum(1) - steps[:, :1], not gaps)
 
     def with_values(self) -> "Layer":

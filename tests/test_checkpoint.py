@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 import stat
 from pathlib import Path
 
@@ -104,6 +105,16 @@ def test_optimizer_state_follows_names_when_groups_are_built_in_another_order(tm
     assert train(other, second, range(3, 6)) == losses
 
 
+def test_state_that_the_saver_had_not_is_forgotten(tmp_path: Path):
+    net = Net()
+    checkpoint.save(tmp_path, 0, net, build_optimizer(net), {})
+    other = Net(seed=2)
+    second = build_optimizer(other)
+    train(other, second, range(2))
+    restore(tmp_path, other, second)
+    assert len(second.state) == 0
+
+
 def test_loading_leaves_nothing_shared_with_the_file_or_the_saver(tmp_path: Path):
     net, optimizer = saved(tmp_path, 1)
     other = Net()
@@ -194,9 +205,12 @@ def test_a_step_set_aside_by_a_killed_writer_is_found_and_later_tidied(tmp_path:
     net, optimizer = saved(tmp_path, 1, 2)
     (tmp_path / "2").rename(tmp_path / "2.replaced")  # the instant between the two renames of a replacement
     assert checkpoint.newest(tmp_path).step == 2
+    shutil.copytree(tmp_path / "2.replaced", tmp_path / "old")
     checkpoint.save(tmp_path, 2, net, optimizer, {"again": True})
+    (tmp_path / "old").rename(tmp_path / "2.replaced")  # the instant after them
+    assert checkpoint.newest(tmp_path).state == {"again": True}
     (tmp_path / "1").rename(tmp_path / "1.replaced")
-    assert names(tmp_path) == ["1.replaced", "2"]
+    assert names(tmp_path) == ["1.replaced", "2", "2.replaced"]
     checkpoint.save(tmp_path, 3, net, optimizer, {})
     assert names(tmp_path) == ["2", "3"]
 

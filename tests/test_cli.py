@@ -63,6 +63,7 @@ TRAIN_REFUSED = [
     ("data.path=[1", ["data.path=[1", "quotes"]),
     ("seed=${nope}", ["nope"]),
     ("--lr 0.1", ["--lr", "optim.lr=0.001"]),
+    ("--config-dir nowhere", ["--config-dir nowhere"]),
     ("~pe", ["pe is missing"]),
     ("-m pe=rope,rpoe seed=0,1", ["pe=rpoe", "Did you mean pe=rope?"]),
     ("-m pe=rope,alibi model.width=128,100 model.heads=8", ["model.width=100", "model.heads=8"]),

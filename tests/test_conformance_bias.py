@@ -1,4 +1,4 @@
-"""Biases and content-dependent encodings against the implementations that others run. They never see a table of ours."""
+"""Biases and content-dependent encodings against the implementations others run, which never see a table of ours."""
 
 import math
 
@@ -215,7 +215,10 @@ def test_shaw_keys_are_relative_key_of_wav2vec2_bert() -> None:
     mask = torch.zeros(LENGTH, LENGTH).masked_fill(~CAUSAL, torch.finfo(torch.float32).min)[None, None]
     with torch.no_grad():
         output, _ = theirs(layer.x, mask)
-        heads = [p(layer.x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for p in (theirs.linear_q, theirs.linear_k, theirs.linear_v)]
+        heads = [
+            p(layer.x).unflatten(-1, (HEADS, -1)).transpose(1, 2)
+            for p in (theirs.linear_q, theirs.linear_k, theirs.linear_v)
+        ]
     layer.q, layer.k, layer.v = heads
     far_to_near = theirs.distance_embedding.weight[:6]  # distances 5 ... 0; the rest are for keys in the future
     encoding = copied(encoding_of({"name": "shaw_keys", "max_distance": 5}), a=far_to_near.flip(0))

@@ -163,6 +163,7 @@ def test_the_second_time_comes_from_the_cache(folder, tmp_path):
     second = prepare(chosen | {"name": "another", "vocab_size": 999})  # neither matters to a byte corpus
     assert time.perf_counter() - start < 0.5
     assert second.folder == first.folder
+    assert (first.provenance["options"]["name"], second.provenance["options"]["name"]) == ("text", "another")
     assert (second.folder / "train.tokens").stat().st_mtime_ns == stamp
     assert os.listdir(tmp_path / "cache") == [first.folder.name]  # nothing temporary stays
 

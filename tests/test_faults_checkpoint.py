@@ -3,6 +3,7 @@
 The quick versions run always, the long ones with `-m stress`.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -10,6 +11,7 @@ import random
 import resource
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import pytest
 import torch
 from tiny_training import Net, processes, restore, train
 
-from model import checkpoint
+from model import atomic, checkpoint
 from model.errors import ModelError
 from model.optim import build_optimizer
 
@@ -97,6 +99,66 @@ def test_f1_kill_while_saving(tmp_path: Path):
 @pytest.mark.stress
 def test_f1_kill_while_saving_100_times(tmp_path: Path):
     kill_savers(tmp_path, times=100, stride=1)
+
+
+def kill_before_every_file_operation(folder: Path, saves: list[int], keep: int, report) -> None:
+    """Fork, let the child save until its n-th file operation, kill it there, look; for every n."""
+    torch.set_num_threads(1)
+    net = Net()
+    optimizer = build_optimizer(net)
+    stamped(saves[0], net, optimizer)
+    checkpoint.save(folder, saves[0], net, optimizer, {"step": saves[0]}, keep)
+    operations, ended = 0, False
+    while not ended:
+        operations += 1
+        child = os.fork()
+        if child == 0:
+            kill_me_before(operations)
+            for step in saves[1:]:
+                stamped(step, net, optimizer)
+                checkpoint.save(folder, step, net, optimizer, {"step": step}, keep)
+            os._exit(0)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        for path in atomic.entries(folder).values():
+            atomic.verify(path)
+        report.send((operations, assert_stamped(folder)))
+    report.send(sorted(path.name for path in folder.iterdir()))
+
+
+def kill_me_before(operation: int) -> None:
+    """kill -9 this process when Python is about to open, rename or remove a file for the given time."""
+    count = 0
+
+    def hook(event: str, arguments: tuple) -> None:
+        nonlocal count
+        if event in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod"):
+            count += 1
+        if count == operation:
+            count += 1  # os.kill is an event, too
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+@pytest.mark.parametrize(("saves", "keep"), [([7, 7], 1), ([1, 2], 1)])
+def test_f1_kill_before_every_file_operation(tmp_path: Path, saves: list[int], keep: int):
+    """Random moments seldom hit the instant between two renames; this visits each of them."""
+    ours, theirs = processes.Pipe(duplex=False)
+    arguments = (tmp_path, saves, keep, theirs)
+    child = processes.Process(target=kill_before_every_file_operation, args=arguments, daemon=True)
+    child.start()
+    theirs.close()
+    answers = []
+    with contextlib.suppress(EOFError):
+        while True:
+            answers.append(ours.recv())
+    child.join()
+    assert child.exitcode == 0, answers[-1:]
+    *steps, left = answers
+    assert len(steps) > 20
+    assert {step for _, step in steps} <= set(saves)  # never 0: something loadable was there all the time
+    assert steps[-1][1] == saves[-1]
+    assert left == sorted({str(step) for step in saves[-keep:]})
 
 
 def save_one_step_forever(folder: Path, report) -> None:

@@ -69,6 +69,14 @@ def test_muon_takes_the_matrices_inside_and_makes_their_steps_orthogonal():
     assert 0.1 * 0.01 < rms < 0.4 * 0.01  # AdamW's size, so that one learning rate serves both
 
 
+def test_muon_leaves_an_output_layer_of_its_own_and_the_networks_of_an_encoding_alone():
+    model = Net()
+    model.head.weight = torch.nn.Parameter(model.head.weight.detach().clone())
+    model.encodings = torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Linear(8, 2))])
+    inside = [names_of(model, g) for g in build_optimizer(model, "muon").param_groups if g["muon"]]
+    assert inside == [{"layers.0.weight", "layers.1.weight"}]
+
+
 def test_one_learning_rate_reaches_both_halves_of_muon_and_both_hold_state():
     model = Net()
     optimizer = build_optimizer(model, "muon")

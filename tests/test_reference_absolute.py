@@ -1,4 +1,4 @@
-"""The codes that are added to the embeddings, against loops, written-out numbers and the worked examples of tutorials."""
+"""The codes that are added to embeddings, against loops, written-out numbers and the worked examples of tutorials."""
 
 import math
 
@@ -39,7 +39,9 @@ def sinusoidal(width: int, layout: str = "interleaved") -> Sinusoidal:
 @pytest.mark.parametrize("layout", ["interleaved", "concatenated"])
 def test_sinusoids(layout: str) -> None:
     positions = [0, 1, 2, 15, 16, 1000, 100_003]
-    for position, row in zip(positions, added(encoding_of({"name": "sinusoidal", "layout": layout}), positions), strict=True):
+    for position, row in zip(
+        positions, added(encoding_of({"name": "sinusoidal", "layout": layout}), positions), strict=True
+    ):
         for c in range(WIDTH // 2):
             angle = position / 10000 ** (2 * c / WIDTH)
             sine, cosine = (2 * c, 2 * c + 1) if layout == "interleaved" else (c, WIDTH // 2 + c)
@@ -63,7 +65,7 @@ def test_three_words_at_width_512() -> None:
 
 
 def test_sixty_positions_of_width_32() -> None:
-    """Zero embeddings come out as the code itself; fast columns turn like low bits of a counter, slow ones like high."""
+    """Zero embeddings come out as the code; fast columns turn like low bits of a counter, slow ones like high bits."""
     code = torch.tensor(added(sinusoidal(32), list(range(60))))
     assert torch.equal(code, sinusoidal(32).code(torch.arange(60)))
     turns = [(column[1:] * column[:-1] < 0).sum().item() for column in code.T[1::2]]  # sign changes of the cosines
@@ -93,7 +95,7 @@ def test_a_shift_is_a_rotation_that_does_not_depend_on_the_position() -> None:
 
 
 def test_dot_products_are_symmetric_in_the_offset_and_mostly_do_not_decay() -> None:
-    """kappa(n) = mean of cos(n w_c): .970 .669 .477 .159 at 1, 10, 100, 1000 for d = 128, and half of its steps go up."""
+    """kappa(n) = mean of cos(n w_c), d = 128: .970 .669 .477 .159 at 1, 10, 100, 1000, and half of its steps go up."""
     code = sinusoidal(128).code(torch.arange(4096)).double()
     kappa = code @ code[0] / 64
     assert kappa[[1, 10, 100, 1000]].tolist() == pytest.approx([0.970, 0.669, 0.477, 0.159], abs=5e-4)
@@ -103,7 +105,10 @@ def test_dot_products_are_symmetric_in_the_offset_and_mostly_do_not_decay() -> N
 
 
 def test_layouts_are_a_permutation_of_channels() -> None:
-    a, b = (torch.tensor(added(encoding_of({"name": "sinusoidal", "layout": x}), [3, 9])) for x in ("interleaved", "concatenated"))
+    a, b = (
+        torch.tensor(added(encoding_of({"name": "sinusoidal", "layout": x}), [3, 9]))
+        for x in ("interleaved", "concatenated")
+    )
     assert not torch.equal(a, b)
     assert torch.equal(torch.cat((a[:, 0::2], a[:, 1::2]), 1), b)
 
@@ -160,7 +165,9 @@ def test_binary_counts() -> None:
     assert encoding.code(torch.tensor([6])).tolist() == [[-1, 1, 1, -1, -1]]  # 00110, lowest first
     for position, row in zip([0, 7, 8, 31], added(encoding, [0, 7, 8, 31]), strict=True):
         bits = [1 if position // 2**c % 2 else -1 for c in range(5)]
-        assert row == pytest.approx([sum(w * bit for w, bit in zip(weights, bits, strict=True)) for weights in weight], abs=1e-6)
+        assert row == pytest.approx(
+            [sum(w * bit for w, bit in zip(weights, bits, strict=True)) for weights in weight], abs=1e-6
+        )
     flips = (encoding.code(torch.tensor([7])) != encoding.code(torch.tensor([8]))).sum()
     assert flips == 4  # neighbours, and all but the highest bit differ
 
@@ -200,8 +207,12 @@ def test_a_causal_mask_makes_order_visible() -> None:
     after = layer.run(encoding_of("nope"), "dense")
     assert (after - before[:, :, order]).abs().max() > 0.1
     last = (order == 8).nonzero().item()  # the token that saw all others before
-    layer.q, layer.k, layer.v = (torch.cat((y[:, :, torch.arange(9) != last], y[:, :, [last]]), 2) for y in (layer.q, layer.k, layer.v))
-    assert torch.allclose(layer.run(encoding_of("nope"), "dense")[:, :, -1], before[:, :, -1], atol=1e-6)  # what, not where
+    layer.q, layer.k, layer.v = (
+        torch.cat((y[:, :, torch.arange(9) != last], y[:, :, [last]]), 2) for y in (layer.q, layer.k, layer.v)
+    )
+    assert torch.allclose(
+        layer.run(encoding_of("nope"), "dense")[:, :, -1], before[:, :, -1], atol=1e-6
+    )  # what, not where
 
 
 def test_nope_counts_from_a_distinct_first_token_and_from_nothing_else() -> None:

@@ -151,7 +151,17 @@ def test_groups_of_heads_read_their_own_key() -> None:
     assert worst(layer, encoding, lambda b, h, i, j: content(b, h, i, j) + slopes(h, i, j)) < CLOSE
 
 
-TABLES = ["alibi", "alibi_learned", "t5", "kerple_log", "kerple_power", "sandwich", "toeplitz", "mlp_bias", "mlp_bias_log"]
+TABLES = [
+    "alibi",
+    "alibi_learned",
+    "t5",
+    "kerple_log",
+    "kerple_power",
+    "sandwich",
+    "toeplitz",
+    "mlp_bias",
+    "mlp_bias_log",
+]
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -47,7 +47,7 @@ def test_every_extension_is_a_row_and_shares_the_window_of_its_checkpoint(tmp_pa
     report, text = report_on(tmp_path)
     assert labels(report) == ["rope + yarn", "rope"]
     assert set(report["studies"][0]["controls"]) == {"rope + yarn", "rope"}
-    assert sum(bool(line["control"]) for line in report["studies"][0]["lines"]) == 1
+    assert [line["label"] for line in report["studies"][0]["lines"] if line["control"]] == ["rope"]
     assert text.startswith("# 1 of 2 configurations")
 
 
@@ -181,3 +181,24 @@ def test_a_difference_that_noise_explains_is_called_unresolved(tmp_path):
         assert pair["difference"]["low"] < 0 < pair["difference"]["high"]
         assert not pair["significant"]
     assert "The difference is not resolved" in text
+
+
+def test_unequal_seeds_are_said_where_the_number_stands(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, "rope", seed)
+    write_run(tmp_path, "alibi", 0)
+    _, text = report_on(tmp_path)
+    assert "Not the same seeds: 0 (alibi); 0, 1 (rope)." in text
+    assert "on seed 0 that both have" in text
+
+
+def test_models_that_use_no_context_are_not_praised_for_being_flat(tmp_path):
+    folder = write_run(tmp_path, "alibi", 0, evaluate=False)
+    columns = per_token("alibi", 0)
+    for each in columns.values():
+        each["nll"] = columns[128]["nll"]
+    write_files(folder, "alibi", columns)
+    write_run(tmp_path, "rope", 0)
+    _, text = report_on(tmp_path)
+    assert "Hardly use context at all: alibi (+0.000)" in text
+    assert "rope (" not in next(row for row in text.splitlines() if "Hardly use context" in row)

@@ -165,6 +165,14 @@ def test_holm_rejects_what_the_step_down_procedure_rejects():
     assert statistics.holm(np.array([0.9, 0.8])).max() == 1.0
 
 
+@pytest.mark.parametrize("tests", [1, 42, 132])
+def test_enough_resamples_for_holm_to_reject(tests):
+    resamples = statistics.resamples_for(tests, DOCUMENTS)
+    certain = statistics.paired_bootstrap(np.zeros(DOCUMENTS), np.ones(DOCUMENTS), np.ones(DOCUMENTS), resamples)
+    assert certain.p * tests < 0.0105
+    assert statistics.resamples_for(tests, 10**6) == 10_000
+
+
 @pytest.mark.parametrize(("successes", "trials"), [(0, 1), (0, 100), (7, 10), (100, 100), (431, 1000)])
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
 def test_wilson_agrees_with_scipy(successes, trials, level):

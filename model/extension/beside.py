@@ -15,6 +15,8 @@ class Beside(Extension):
             return compose(self.shape, [encoding, self.part()])
 
     def extend_layers(self, encodings: list[PositionEncoding], length: int) -> list[PositionEncoding]:
-        if not self.part().per_layer:
+        with as_extension():
+            per_layer = self.part().per_layer
+        if not per_layer:
             return super().extend_layers(encodings, length)
         return [self.apply(encoding, length) for encoding in encodings]

@@ -19,7 +19,6 @@ class Target:
 
     base: float
     train_length: int  # L
-    length: int  # L', the length that the extension is for
     factor: float  # s: L' / L, or what the option says
     total_length: int  # tokens so far; only for rules with `length_dependent`
 
@@ -69,7 +68,7 @@ class Ruled(Scaling):
     def __call__(self, frequencies: Tensor, total_length: int) -> tuple[Tensor, float]:
         frequencies, amplitude = self.before(frequencies, total_length)
         factor = self.rule.ratio(self.rule.factor, self.length)
-        target = Target(self.base, self.rule.shape.train_length, self.length, factor, total_length)
+        target = Target(self.base, self.rule.shape.train_length, factor, total_length)
         frequencies, more = self.rule.scale(frequencies, target)
         return frequencies, amplitude * more
 

@@ -9,7 +9,8 @@ Every scheme is an instance of
 and overrides one hook, rarely two. Each hook is the identity here, so this class *is* NoPE.
 
 A fixed encoding keeps no state: angles, slopes and distances are computed in float32 from Python numbers inside the
-hook. No buffers and no caches means nothing that `.bfloat16()` can round, `to_empty()` can lose, or a wrong key can mix up.
+hook. No buffers and no caches means nothing that `.bfloat16()` can round, `to_empty()` can lose, or a wrong key can
+mix up.
 
 Shapes: B batch, H heads, T tokens, d head dimension, D width, (tq, tk) a block of queries and keys.
 """

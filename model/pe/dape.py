@@ -10,6 +10,8 @@ from ..shape import Shape
 from .base import Block, Context, PositionEncoding, require, scaled_scores
 from .registry import encodings_for
 
+ROWS = 16  # queries that the network sees at once: what it computes of them stays in the processor's cache
+
 
 class Dape(PositionEncoding):
     """Data-adaptive positional encoding (DAPE, 2405.14722): a network sees the logits of all heads and their biases.
@@ -21,8 +23,8 @@ class Dape(PositionEncoding):
 
     base: the encoding that is B; with `nope` the network sees the logits alone.
 
-    It mixes heads, so no fused kernel applies, and a block of queries takes `hidden` float32 numbers for every pair:
-    memory is linear in the length for inference, but large.
+    It mixes heads, so no fused kernel applies, and training keeps 2 `hidden` float32 numbers for every pair of tokens:
+    meant for short training lengths. Memory is linear in the length for inference.
     """
 
     per_layer = True
@@ -41,7 +43,7 @@ class Dape(PositionEncoding):
     @classmethod
     def for_layers(cls, shape: Shape, options: dict[str, Any]) -> list[PositionEncoding]:
         bases = [encodings_for(shape, options["base"])[layer] for layer in range(shape.layers)]  # copies
-        hooks = ("embed", "map_q", "map_k", "scores", "values", "state", "allowed", "sink")
+        hooks = ("embed", "map_q", "map_k", "scores", "values", "state", "allowed", "sink", "reach")
         require(
             not any(base.overrides(*hooks) for base in bases),
             f"pe.base={options['base']['name']}: DAPE adapts an encoding that is a bias of positions alone.\n"
@@ -65,12 +67,19 @@ class Dape(PositionEncoding):
     def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
         with torch.autocast(q.device.type, enabled=False):
             s = scaled_scores(q, k, scale).float()  # (B, H, tq, tk)
-            hidden = self.from_scores.weight.float() @ s.flatten(2) + self.from_scores.bias.float()[:, None]
-            if self.from_bias is not None:
-                b = self._base_bias(block)
-                hidden = hidden + self.from_bias.weight.float() @ b.flatten(2)
-                s = s + b
-            return s + (self.out.weight.float() @ F.leaky_relu(hidden)).unflatten(-1, s.shape[2:])
+            if self.from_bias is None:
+                return torch.cat([self._adapted(part, None) for part in s.split(ROWS, 2)], 2)
+            b = self._base_bias(block)
+            parts = zip(s.split(ROWS, 2), b.split(ROWS, 2), strict=True)
+            return torch.cat([self._adapted(*part) for part in parts], 2)
+
+    def _adapted(self, s: Tensor, b: Tensor | None) -> Tensor:
+        """S + B + f([S; B]) of s (B, H, rows, tk) and b (B|1, H, rows, tk)."""
+        hidden = self.from_scores.weight.float() @ s.flatten(2) + self.from_scores.bias.float()[:, None]
+        if self.from_bias is not None and b is not None:
+            hidden = hidden + self.from_bias.weight.float() @ b.flatten(2)
+            s = s + b
+        return s + (self.out.weight.float() @ F.leaky_relu(hidden)).unflatten(-1, s.shape[2:])
 
     def _base_bias(self, block: Block) -> Tensor:
         """B at every pair of the block, (B|1, H, tq, tk)."""

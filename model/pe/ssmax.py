@@ -29,7 +29,7 @@ class Ssmax(PositionEncoding):
         nn.init.constant_(self.s, self.initial)
 
     def prepare(self, context: Context) -> Tensor:
-        return context.query_positions.double().log1p().float()[:, None, :, None]  # (B|1, 1, Tq, 1)
+        return context.query_positions.double().clamp(min=0).log1p().float()[:, None, :, None]  # (B|1, 1, Tq, 1)
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
         return (q * (self.s.float()[:, None, None] * prepared)).to(q.dtype)

@@ -13,8 +13,9 @@ class T5(DistanceBias):
     The first half of the buckets are the distances 0, 1, 2, ...; the rest widen logarithmically up to `max_distance`,
     beyond which all share the last one. Drawn from N(0, 1/D).
 
-    max_distance: null is the training length (at least `buckets`), so that every bucket is trained; T5 has 128 whatever the length, and with
-    128 > train.length the last buckets stay random, which costs perplexity right after the training length.
+    max_distance: null is the training length (at least `buckets`), so that every bucket is trained; T5 has 128 whatever
+    the length, and with 128 > train.length the last buckets stay random, which costs perplexity right after the
+    training length.
     """
 
     def __init__(self, shape: Shape, *, buckets: int, max_distance: int | None):
@@ -24,7 +25,7 @@ class T5(DistanceBias):
         require(buckets >= 2 and buckets % 2 == 0, f"pe.buckets={buckets}: expected an even number.\nTry pe.buckets=32")
         require(
             max_distance > buckets // 2,
-            f"pe.max_distance={max_distance}: must exceed half of pe.buckets={buckets}, the distances counted one by one.\n"
+            f"pe.max_distance={max_distance}: must exceed half of pe.buckets={buckets}, the exact distances.\n"
             f"Try pe.buckets={max(2, max_distance // 4 * 2)}",
         )
         self.buckets, self.max_distance = buckets, max_distance

@@ -1,0 +1,74 @@
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from .base import Task
+
+ACTIONS = {"w": "W", "l": "K", "r": "N", "j": "J", "t": ""}  # walk, look, run, jump; turn is its direction alone
+SIDES = {"<": "L", ">": "R"}
+TIMES = {"": 1, "2": 2, "3": 3}
+
+
+@dataclass(frozen=True)
+class Scan(Task):
+    """A command becomes the actions it asks for; `size` counts the actions (SCAN, 1711.00350, one letter a word).
+
+        walk, look, run, jump        w l r j      WALK LOOK RUN JUMP       W K N J
+        turn left, right             t< t>        LTURN RTURN              L R
+        jump left                    j<           turn, then jump          LJ
+        jump opposite left           jo<          turn twice, then jump    LLJ
+        jump around left             ja<          four times both          LJLJLJLJ
+        twice, thrice                2 3
+        x and y, x after y           x&y x~y      first y, then x          in "x after y"
+
+    Commands here may join any number of phrases with "and"; at most two of them are joined by "after".
+    """
+
+    def question(self, size: int, rng: np.random.Generator) -> str:
+        parts, left = [], size
+        while left:
+            phrases = fitting(left)
+            phrase = phrases[rng.integers(len(phrases))]
+            parts.append(phrase)
+            left -= len(actions(phrase))
+        command = parts[0]
+        for before, phrase in enumerate(parts[1:]):
+            after = "~" not in joined(command) and rng.random() < 0.5
+            command += ("~" if after else "&") + phrase
+            assert before < size
+        return command
+
+    def answer(self, question: str) -> str:
+        return "".join(
+            "".join(actions(phrase) for phrase in reversed(pair.split("~"))) for pair in question.split("&")
+        )
+
+    def longest(self, size: int) -> int:
+        """Turns cost most: two letters and a joint for one action."""
+        return 3 * size - 1 + size
+
+
+def joined(command: str) -> str:
+    """What stands after the last "and"."""
+    return command.rsplit("&", 1)[-1]
+
+
+@cache
+def actions(phrase: str) -> str:
+    """The actions of one phrase."""
+    verb, rest = ACTIONS[phrase[0]], phrase[1:]
+    times = TIMES.get(rest[-1:], 1)
+    turn = next((SIDES[letter] for letter in rest if letter in SIDES), "")
+    if "o" in rest:
+        return (turn + turn + verb) * times
+    return (turn + verb) * (4 if "a" in rest else 1) * times
+
+
+@cache
+def fitting(most: int) -> list[str]:
+    """All phrases of at most so many actions."""
+    sides = [manner + side for manner in ("", "o", "a") for side in SIDES]
+    manners = {verb: sides if verb == "t" else ["", *sides] for verb in ACTIONS}
+    every = [verb + manner + times for verb in ACTIONS for manner in manners[verb] for times in TIMES]
+    return [phrase for phrase in every if len(actions(phrase)) <= most]

@@ -1,0 +1,125 @@
+"""python -m scripts.report <root or run folders> [--out FOLDER]: report.html, report.md, report.json and figures/.
+
+Reads run folders, refuses what cannot be compared, and writes nothing else than the four. Exit code 2 with a message
+for what the user can repair.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from data.errors import DataError
+
+from . import report_tables as tables
+from .report_captions import figures_of
+from .report_checks import caveats, check_comparable
+from .report_data import Run, read_runs
+from .report_html import page
+from .report_lines import Line, variants_of
+from .report_markdown import markdown
+from .report_payload import payload
+from .report_provenance import commands, facts
+from .report_study import Study, colours, studies_of
+from .report_words import findings, headline
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        out = _out(options.paths, options.out)
+        written = report(options.paths, out)
+    except DataError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(map(str, written)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.report",
+        description="Compare evaluated runs: report.html (one file, works offline), report.md, report.json, figures.",
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="FOLDER", help="the root of your runs, or run folders")
+    parser.add_argument("--out", type=Path, help="where to write (default: the root; their common parent for several)")
+    return parser
+
+
+def _out(paths: list[Path], out: Path | None) -> Path:
+    """--out, else the one folder given, else the parent that all given folders share directly."""
+    if out is None:
+        parents = {path.resolve().parent for path in paths}
+        if len(paths) > 1 and len(parents) > 1:
+            raise DataError("the given folders lie in different places: say where to write with --out FOLDER")
+        out = paths[0] if len(paths) == 1 else paths[0].parent
+    if out.exists() and not out.is_dir():
+        raise DataError(f"--out {out} is a file; give a folder (it is created if it does not exist)")
+    return out
+
+
+def report(paths: list[Path], out: Path) -> list[Path]:
+    """Read, check, compute, write; returns the written files. DataError for what the user can repair."""
+    name, content, data = compose(paths, out)
+    from .report_figures import write_figures  # matplotlib takes a second: a wrong argument is answered before
+
+    try:
+        write_figures(data, out / "figures")
+        return [
+            _write(out / "report.json", report_json(content, data)),
+            _write(out / "report.md", markdown(name, content)),
+            _write(out / "report.html", page(name, content, data)),
+        ]
+    except OSError as error:
+        raise DataError(f"--out {out} cannot be written: {error.strerror or error}") from error
+
+
+def compose(paths: list[Path], out: Path) -> tuple[str, dict, dict]:
+    """The report's name, its words and tables (see report_markdown), and its numbers (see report_payload)."""
+    runs = read_runs(paths)
+    check_comparable(runs)
+    studies = studies_of(runs)
+    name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} runs"
+    data = payload(name, runs, studies, _colours(runs, studies))
+    content = {
+        "headline": headline(studies[0]),
+        "findings": findings(studies[0]),
+        "caveats": caveats(runs, studies[0].lines),
+        "figures": figures_of(data),
+        "studies": [(study.protocol, _tables(study)) for study in studies],
+        "facts": facts(runs, studies),
+        "commands": commands(runs, studies, "python -m scripts.report " + shlex.join(map(str, [*paths, "--out", out]))),
+    }
+    return name, content, data
+
+
+def report_json(content: dict, data: dict) -> str:
+    sentences = {key: content[key] for key in ("headline", "findings", "caveats")}
+    return json.dumps(sentences | data, indent=1, allow_nan=False, ensure_ascii=False)
+
+
+def _tables(study: Study) -> list[tables.Table]:
+    return [tables.summary(study), *tables.by_length(study), tables.pairs(study), tables.cost(study)]
+
+
+def _colours(runs: list[Run], studies: list[Study]) -> dict[str, int]:
+    """Numbers for the lines of every study, then for runs that only have training curves."""
+    found = colours(studies)
+    variants = variants_of(runs)
+    for run in runs:
+        found.setdefault(Line(run.scheme, "none", variants[run.folder], "").label, len(found))
+    return found
+
+
+def _write(file: Path, text: str) -> Path:
+    """Whole or not at all: a reader never sees half a page."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
+    return file
+
+
+if __name__ == "__main__":
+    sys.exit(main())

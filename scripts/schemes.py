@@ -1,0 +1,132 @@
+"""python -m scripts.schemes [--names | --markdown | --overview] [--write FILE ...]: every position encoding there is.
+
+--write replaces what stands between `<!-- schemes:table -->` and `<!-- /schemes:table -->`, or the same with
+`overview`, in files such as README.md. --names needs no torch.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from configs.cli import guarded
+from configs.errors import ConfigError
+from model.extension.registry import extensions
+from model.pe.registry import names
+from model.positions.registry import plans
+
+from .scheme_facts import REFERENCE, Facts, by_family, linked
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    if options.names:
+        print("\n".join(names()))
+    elif options.write:
+        for path in options.write:
+            print(f"{path}: {'rewritten' if write(path) else 'as it was'}")
+    elif options.markdown or options.overview:
+        print(table() if options.markdown else overview())
+    else:
+        print(listing(shutil.get_terminal_size((120, 40)).columns))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scripts.schemes", description="Every position encoding there is.")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--names", action="store_true", help="one name a line")
+    what.add_argument("--markdown", action="store_true", help="the whole table")
+    what.add_argument("--overview", action="store_true", help="families and names")
+    what.add_argument(
+        "--write", nargs="+", type=Path, metavar="FILE", help="put them between the markers in these files"
+    )
+    return parser
+
+
+def listing(width: int) -> str:
+    """For the terminal: one line a scheme, cut to the width."""
+    lines = []
+    for family, members in by_family().items():
+        lines += ["", family]
+        for fact in members:
+            left = f"  {fact.name:<24}{', '.join(fact.acts) or '-':<33}{learned(fact):>17}  "
+            lines.append(f"{left}{fact.summary}"[:width])
+    return "\n".join(lines[1:])
+
+
+def learned(fact: Facts) -> str:
+    if not fact.parameters:
+        return "-"
+    return f"{fact.parameters:,}{' (layers)' if fact.per_layer else ''}"
+
+
+def table(folder: Path = ROOT / "docs") -> str:
+    """Markdown: a table for each family. folder: where the page lies that it is for."""
+    sources = os.path.relpath(ROOT / "model" / "pe", folder.resolve())
+    of = REFERENCE
+    sizes = f"{of.layers} layers, width {of.width}, {of.heads} heads and training length {of.train_length}"
+    lines = [f"Learned parameters and sizes are those of a model with {sizes}."]
+    for family, members in by_family().items():
+        lines += [
+            "",
+            f"### {family}",
+            "",
+            "| `pe=` | what it is | acts on | relative | learned | past the training length |",
+        ]
+        lines.append("|---|---|---|---|---|---|")
+        for fact in members:
+            cells = (
+                f"[`{fact.name}`]({sources}/{fact.scheme}.py)",
+                linked(fact.summary),
+                ", ".join(fact.acts) or "–",
+                "yes" if fact.relative else "no",
+                learned(fact).replace("-", "–"),
+                fact.length,
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def overview(folder: Path = ROOT) -> str:
+    """Markdown: one line a family, for the README."""
+    lines = [f"* **{family}**: {quoted(f.name for f in members)}" for family, members in by_family().items()]
+    lines.append(f"* **Position plans** (`positions=`): {quoted(plans.names())}")
+    lines.append(f"* **Extensions of a trained model** (`extension=`): {quoted(extensions.names())}")
+    return "\n".join(lines)
+
+
+def quoted(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def write(path: Path) -> bool:
+    """Renew the parts of a file between markers; whether that changed it. Raises ConfigError if it has none."""
+    if not path.is_file():
+        raise ConfigError(f"--write {path}: there is no such file.")
+    before = path.read_text(encoding="utf-8")
+    after, found = before, 0
+    for what, make in (("table", table), ("overview", overview)):
+        begin, end = f"<!-- schemes:{what} -->", f"<!-- /schemes:{what} -->"
+        if begin in after and end in after:
+            after = re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{make(path.parent)}\n{end}", after, flags=re.DOTALL)  # noqa: B023
+            found += 1
+    if not found:
+        raise ConfigError(
+            f"--write {path}: it has no place for the schemes.\n"
+            "Put <!-- schemes:table --> <!-- /schemes:table --> into it, or the same with overview"
+        )
+    if after != before:
+        path.write_text(after, encoding="utf-8")
+    return after != before
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is not an error
+    sys.exit(guarded(main))
