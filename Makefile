@@ -28,8 +28,8 @@ check: $(READY) ## what a change must pass: formatting, linter, types, tests
 stress: $(READY) ## the long tests: faults injected by the hundred
 	$(PY) -m pytest -m "slow or stress" --timeout 3600
 
-table: $(READY) ## the table of schemes
-	$(PY) -m scripts.schemes
+table: $(READY) ## renew the list of schemes in README.md and docs/schemes.md
+	$(PY) -m scripts.schemes --write README.md docs/schemes.md
 
 gallery: $(READY) ## pictures of every scheme
 	$(PY) -m scripts.gallery

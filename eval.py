@@ -3,9 +3,9 @@
     python eval.py run=runs/NAME                             the same targets after 1/2 ... 16 times the training length
     python eval.py run=runs/NAME protocol=sliding stride=32 extension=ntk
 
-    record, table = evaluate(model, corpus, options, lengths)
+    record, table = evaluate(model, data, options, lengths)
 
-The functions are pure: a model and a corpus in, a record (the JSON beside the run) and a table (a row for each scored
+The functions are pure: a model and a data set in, a record (the JSON beside the run) and a table (a row for each scored
 token) out. Every mean is over tokens; nothing is averaged twice.
 """
 
@@ -15,11 +15,10 @@ if __name__ == "__main__":  # ahead of the imports: refusals and --help do not w
     run("eval", "eval:main")
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,33 +29,23 @@ import torch
 
 from configs.schema import EvalConfig, EvalRunConfig
 from data import windows as w
-from data.corpus import Corpus
+from data.dataset import Dataset
+from data.errors import DataError
+from data.protocols import base as protocols
+from data.scored import Row, Scored, nothing, summary
 from model import parallel
+from model.errors import ModelError
 from model.extension.base import extended
 from model.extension.registry import extensions
+from model.generate import generate
 from model.precision import autocast
 from model.registry import Part
 from model.transformer import Transformer
 
-LN2 = math.log(2)
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One entry a scored token, ordered by document and place: parallel arrays."""
-
-    document: np.ndarray  # number of the document in its split
-    position: np.ndarray  # index of the target in its document
-    window_position: np.ndarray  # index in the window of the token that predicts it; it sees that many tokens before
-    token: np.ndarray
-    bytes: np.ndarray  # of text that the target stands for
-    nll: np.ndarray  # -ln p, float32
-
 
 def evaluate(
     model: Transformer,
-    corpus: Corpus,
+    data: Dataset,
     options: EvalConfig,
     lengths: list[int],
     extension: Part = "none",
@@ -67,84 +56,73 @@ def evaluate(
 
     lengths: context lengths in tokens, increasing.  extension: a change of the encoding (configs/extension), made anew
     for each length.  report: called with each row as soon as it is known.
-    Raises DataError when no document is long enough, ModelError when the extension does not apply to the encoding. A
-    length that the encoding cannot serve (a learned table that ends) becomes a row with `refused` instead of numbers.
+    Raises DataError when the data has nothing to measure, ModelError when the extension does not apply to the encoding.
+    A length that cannot be served (a learned table that ends) becomes a row with `refused` instead of numbers.
     """
     options = replace(options, targets=options.targets or min(64, *lengths))
-    tokens, offsets = corpus.tokens(options.split), corpus.documents(options.split)
-    plan = windows_for(offsets, options, lengths)
-    rows, tables, buckets = [], [], []
-    for length in lengths:
+    protocol = protocols.create(options)
+    selections = protocol.select(data, lengths)
+    rows, tables, parts = [], [], {}
+    for length, selection in selections.items():
         network = extended(model, extension, length)
-        limit = network.max_positions
-        if limit is not None and length > limit:
-            row: Row = {"length": length, "refused": f"this encoding has positions for {limit} tokens only"}
+        why = refusal(network, selection, length)
+        if why or isinstance(selection, DataError):
+            row: Row = {"length": length, "refused": why}
         else:
-            scored = score(network, plan[length], tokens, offsets, corpus.tokenizer.token_bytes, options, precision)
-            row = {"length": length, "windows": len(plan[length]), **summary(scored)}
+            scored = score(network, selection, data.tokenizer.token_bytes, options, precision)
+            row = {"length": length, **protocol.facts(length), "windows": len(selection.windows), **summary(scored)}
+            if options.generate and selection.answers:
+                row |= protocol.judge(generated(network, selection, options, precision), selection, length)
             tables.append(_table(scored, length))
-            if options.protocol == "per_position":
-                buckets += _buckets(scored, length, model.train_length)
+            for name, more in protocol.parts(scored, selection, length, model.train_length).items():
+                parts.setdefault(name, []).extend(more)
         rows.append(row)
         report(row)
     record = {
-        "protocol": options.protocol,
+        "protocol": protocol.label,
         "scheme": model.config["pe"]["name"],
         "extension": label(extension),
         "train_length": model.train_length,
-        "targets_hash": _hash(plan, tokens),
-        "tokenizer": corpus.tokenizer.digest,
-        "data": corpus.provenance["options"]["name"],
-        "data_fingerprint": corpus.fingerprint,
+        "targets_hash": _hash(selections),
+        "tokenizer": data.tokenizer.digest,
+        "data": data.provenance["options"]["name"],
+        "data_fingerprint": data.fingerprint,
         "split": options.split,
-        "options": _protocol_options(options),
+        "options": {key: getattr(options, key) for key in protocol.keys},
         "rows": rows,
+        **parts,
     }
-    if buckets:
-        record["buckets"] = buckets
-    return record, pa.concat_tables(tables) if tables else _table(_nothing(), 0)
+    return record, pa.concat_tables(tables) if tables else _table(nothing(), 0)
 
 
-def windows_for(offsets: np.ndarray, options: EvalConfig, lengths: list[int]) -> dict[int, w.Windows]:
-    """Which tokens are fed and scored at each length, of the same documents: those that serve the longest."""
-    longest, documents = max(lengths), options.documents
-    match options.protocol:
-        case "fixed_targets":
-            return w.fixed_targets(offsets, lengths, options.targets, documents, options.blocks)
-        case "nonoverlap":
-            return {n: w.nonoverlap(offsets, n, documents, longest + 1) for n in lengths}
-        case "sliding":
-            return {n: w.sliding(offsets, n, options.stride or max(1, n // 2), documents, longest + 1) for n in lengths}
-        case "last_k":
-            return {n: w.last_k(offsets, n, options.k, documents, longest + 1) for n in lengths}
-        case "per_position":
-            return {n: w.per_position(offsets, n, documents, longest + 1) for n in lengths}
-    raise AssertionError(options.protocol)
+def refusal(model: Transformer, selection: w.Selection | DataError, length: int) -> str | None:
+    """Why there are no numbers for a length; None if there are."""
+    if isinstance(selection, DataError):
+        return str(selection)
+    limit = model.max_positions
+    too_long = limit is not None and length > limit
+    return f"this encoding has positions for {limit} tokens only" if too_long else None
 
 
 def score(
-    model: Transformer,
-    windows: w.Windows,
-    tokens: np.ndarray,
-    offsets: np.ndarray,
-    token_bytes: np.ndarray,
-    options: EvalConfig,
-    precision: str = "auto",
+    model: Transformer, selection: w.Selection, token_bytes: np.ndarray, options: EvalConfig, precision: str = "auto"
 ) -> Scored:
     """-log p of every target of the windows. Under torchrun the ranks share the windows and all get the whole."""
+    windows, tokens, offsets = selection.windows, selection.tokens, selection.offsets
     counts = windows.score_end - windows.score_start
     place = np.cumsum(counts) - counts  # where each window's targets begin in the result
     device = model.embedding.weight.device
-    nll = torch.zeros(int(counts.sum()))
+    result = torch.zeros(2, int(counts.sum()))  # -ln p, and whether the target is the likeliest token
     was_training = model.training
     model.eval()
     for rows in w.batches(windows, options.batch_tokens, parallel.rank(), parallel.world_size()):
         inputs, targets = (torch.from_numpy(a).to(device) for a in w.gather(windows, tokens, rows))
         with autocast(precision, device):
-            values = model.nll(inputs, targets)
-        nll[torch.from_numpy(_ranges(place[rows], counts[rows]))] = values.cpu()
+            values = model.answers(inputs, targets) if selection.answers else (model.nll(inputs, targets),)
+        for kind, value in enumerate(values):
+            result[kind, torch.from_numpy(_ranges(place[rows], counts[rows]))] = value.float().cpu()
     model.train(was_training)
-    parallel.sum_tensor(nll)
+    parallel.sum_tensor(result)
 
     owner = np.repeat(np.arange(len(windows)), counts)
     index = _ranges(windows.score_start, counts)
@@ -155,21 +133,29 @@ def score(
         (index - 1 - windows.feed_start[owner]).astype(np.int32),
         token,
         token_bytes[token].astype(np.int16),
-        nll.numpy(),
+        result[0].numpy(),
+        result[1].numpy() > 0 if selection.answers else None,
     )
 
 
-def summary(scored: Scored) -> Row:
-    """Token-weighted figures: nats a token, perplexity, bits a byte."""
-    total, bytes_ = float(scored.nll.sum(dtype=np.float64)), int(scored.bytes.sum(dtype=np.int64))
-    nll = total / len(scored.nll)
-    return {
-        "tokens": len(scored.nll),
-        "documents": len(np.unique(scored.document)),
-        "nll": nll,
-        "ppl": math.exp(min(nll, 700.0)),
-        "bits_per_byte": total / LN2 / bytes_ if bytes_ else None,
-    }
+def generated(
+    model: Transformer, selection: w.Selection, options: EvalConfig, precision: str = "auto"
+) -> list[np.ndarray]:
+    """What the model writes, greedily, in place of each window's targets: as many tokens, int64."""
+    windows, device = selection.windows, model.embedding.weight.device
+    written: list[np.ndarray] = [np.zeros(0, np.int64)] * len(windows)
+    prompt, answer = windows.score_start - windows.feed_start, windows.score_end - windows.score_start
+    for size, count in sorted(set(zip(prompt.tolist(), answer.tolist(), strict=True))):
+        alike = np.flatnonzero((prompt == size) & (answer == count))
+        rows = max(1, options.batch_tokens // (size + count))
+        for part in np.split(alike, range(rows, len(alike), rows)):
+            places = windows.feed_start[part, None] + np.arange(size)
+            prompts = torch.from_numpy(np.asarray(selection.tokens)[places].astype(np.int64))
+            with autocast(precision, device):
+                texts = generate(model, prompts, count, temperature=0)
+            for row, text in zip(part.tolist(), texts[:, size:].cpu().numpy(), strict=True):
+                written[row] = text
+    return written
 
 
 def write(record: Row, table: pa.Table, folder: Path) -> Path:
@@ -187,7 +173,7 @@ def write(record: Row, table: pa.Table, folder: Path) -> Path:
 def evaluate_into(
     folder: Path,
     model: Transformer,
-    corpus: Corpus,
+    data: Dataset,
     options: EvalConfig,
     lengths: list[int],
     extension: Part,
@@ -195,7 +181,7 @@ def evaluate_into(
     say: Callable[[str], None],
 ) -> Row:
     """`evaluate`, with a line for each length and the results written into `folder` by the first rank."""
-    name = options.protocol + ("" if label(extension) == "none" else f" {label(extension)}")
+    name = protocols.create(options).label + ("" if label(extension) == "none" else f" {label(extension)}")
     clock = [time.perf_counter()]
     costs = []
 
@@ -204,7 +190,7 @@ def evaluate_into(
         costs.append({"evaluation": name, "length": row["length"], "seconds": round(seconds, 3)})
         say(f"{name:<20} {_line(row)}  {seconds:.1f} s")
 
-    record, table = evaluate(model, corpus, options, lengths, extension, precision, report)
+    record, table = evaluate(model, data, options, lengths, extension, precision, report)
     if parallel.rank() == 0:
         write(record, table, folder)
         with (folder / "costs.jsonl").open("a") as file:  # apart from the record, which is the same at every repetition
@@ -215,23 +201,35 @@ def evaluate_into(
 def evaluate_with_control(
     folder: Path,
     model: Transformer,
-    corpus: Corpus,
+    data: Dataset,
     options: EvalConfig,
     extensions: list[Part],
     precision: str,
     say: Callable[[str], None],
 ) -> list[Row]:
     """Every extension, and the windowed control: what the model does beyond its training length with attention limited
-    to it. A scheme that does not beat its own control has shown stability, not use of a longer context."""
+    to it. A scheme that does not beat its own control has shown stability, not use of a longer context.
+
+    Of several extensions those that do not apply to the encoding are left out, with a line that says why.
+    """
     lengths = options.resolved_lengths(model.train_length)
-    wanted = [*extensions, *(["window"] if options.control and "window" not in extensions else [])]
-    return [
-        evaluate_into(folder, model, corpus, options, lengths, extension, precision, say) for extension in wanted
-    ]
+    fitting, refused = [], []
+    for extension in extensions:
+        try:
+            extended(model, extension, max(lengths))
+            fitting.append(extension)
+        except ModelError as error:
+            refused.append(error)
+            say(f"left out: {error}".replace("\n", " "))
+    if not fitting:
+        raise refused[0]
+    if options.control and "window" not in map(label, fitting):
+        fitting.append("window")
+    return [evaluate_into(folder, model, data, options, lengths, extension, precision, say) for extension in fitting]
 
 
 def main(config: EvalRunConfig) -> None:
-    from data.corpus import prepare
+    from data.dataset import prepare
     from data.tokenizer import Tokenizer
     from model import load
 
@@ -241,23 +239,25 @@ def main(config: EvalRunConfig) -> None:
     say = print if ranks.first else (lambda line: None)
     assert config.run is not None  # checked with the configuration
     folder = Path(config.run)
-    model = load(folder).to(ranks.device)
-    corpus = prepare(_data_options(folder, config.data), tokenizer=Tokenizer.load(folder))
-    extensions = config.extension if isinstance(config.extension, list) else [config.extension]
+    tokenizer = Tokenizer.load(folder)
+    data = prepare(_data_options(folder, config.data), tokenizer=tokenizer)
+    trained_on = {} if config.data else {"data_fingerprint": data.fingerprint}  # unless other data were asked for
+    model = load(folder, tokenizer=tokenizer.digest, **trained_on).to(ranks.device)
     out = Path(config.out) if config.out else folder / "eval"
-    evaluate_with_control(out, model, corpus, config, extensions, config.precision, say)
+    evaluate_with_control(out, model, data, config, config.extensions, config.precision, say)
     say(f"written to {out}")
     parallel.teardown()
 
 
 def _data_options(run: Path, changes: dict[str, Any]) -> dict[str, Any]:
-    """The run's own data, or another corpus: then all of it is for testing, since nothing of it was trained on."""
+    """The run's own data, or other data: of other text all is for testing, since nothing of it was trained on."""
     from omegaconf import OmegaConf
 
     trained = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))["data"]
-    options = trained | changes
-    foreign = any(options[key] != trained[key] for key in ("source", "path"))
-    return options | ({"valid_fraction": 0.0, "test_fraction": 1.0} if foreign else {})
+    options = (trained if changes.get("source", trained["source"]) == trained["source"] else {}) | changes
+    foreign = any(options.get(key) != trained.get(key) for key in ("source", "path", "subset", "split"))
+    whole = {"valid_fraction": 0.0, "test_fraction": 1.0}
+    return options | (whole if foreign and whole.keys() <= options.keys() else {})
 
 
 def label(extension: Part) -> str:
@@ -275,38 +275,20 @@ def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _table(scored: Scored, length: int) -> pa.Table:
-    return pa.table({"length": np.full(len(scored.nll), length, np.int32), **vars(scored)})
+    return pa.table({"length": np.full(len(scored.nll), length, np.int32), **scored.columns()})
 
 
-def _nothing() -> Scored:
-    return Scored(*(np.zeros(0, t) for t in (np.int32, np.int32, np.int32, np.int32, np.int16, np.float32)))
-
-
-def _buckets(scored: Scored, length: int, train_length: int) -> list[Row]:
-    """Figures of (0, L], (L, 2L], ... where L is the training length: where in the window does it break?"""
-    bucket = scored.window_position // train_length
-    rows = []
-    for number in np.unique(bucket).tolist():
-        part = Scored(*(array[bucket == number] for array in vars(scored).values()))
-        limits = {"from": number * train_length, "to": min((number + 1) * train_length, length)}
-        rows.append({"length": length, **limits, **summary(part)})
-    return rows
-
-
-def _hash(plan: dict[int, w.Windows], tokens: np.ndarray) -> str:
+def _hash(selections: dict[int, w.Selection | DataError]) -> str:
     """The name of the scored set; of all the sets where a protocol scores other tokens at each length."""
-    hashes = list(dict.fromkeys(w.targets_hash(windows, tokens) for windows in plan.values()))
-    return "+".join(hashes)
-
-
-def _protocol_options(options: EvalConfig) -> Row:
-    """The options that decide which tokens are fed and scored under this protocol."""
-    own = {"fixed_targets": ("targets", "blocks"), "sliding": ("stride",), "last_k": ("k",)}
-    return {key: getattr(options, key) for key in ("documents", *own.get(options.protocol, ()))}
+    scored = [each for each in selections.values() if not isinstance(each, DataError)]
+    return "+".join(dict.fromkeys(w.targets_hash(each.windows, each.tokens) for each in scored))
 
 
 def _line(row: Row) -> str:
     if "refused" in row:
         return f"length {row['length']:>6}  n/a: {row['refused']}"
+    if "matches" in row:
+        size = f"size {row['size']:>5}  " if "size" in row else ""
+        return f"length {row['length']:>6}  {size}exact {row['exact']:6.1%} of {row['trials']}"
     figures = f"ppl {row['ppl']:10.3f}  bits/byte {row['bits_per_byte']:6.3f}" if row["bits_per_byte"] else row["ppl"]
     return f"length {row['length']:>6}  {figures}  tokens {row['tokens']}"

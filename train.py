@@ -27,16 +27,16 @@ from torch import nn
 from configs.run_folder import RunFolder
 from configs.schema import TrainConfig
 from configs.tracking import Tracker
-from data import windows
-from data.corpus import Corpus, prepare
-from data.loader import Batches
+from data.dataset import Batches, Dataset, prepare
+from data.protocols import base as protocols
 from eval import evaluate_with_control, score, summary
 from model import build, checkpoint, parallel
+from model.assembly import whole
 from model.errors import ModelError
 from model.optim import build_optimizer, clip_gradients, schedule
 from model.parallel import Ranks
 from model.precision import autocast
-from model.transformer import Transformer, generator_for
+from model.transformer import UNSCORED, Transformer, generator_for
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 BAD_STEPS = 3  # non-finite steps in a row that end a run
@@ -58,9 +58,9 @@ class Trainer:
 
     config: TrainConfig
     ranks: Ranks
-    corpus: Corpus
+    data: Dataset
     model: Transformer
-    wrapped: nn.Module  # the model inside torch.compile and DDP
+    wrapped: nn.Module  # the model inside DDP; otherwise the model itself
     optimizer: torch.optim.Optimizer
     batches: Batches
     progress: Progress = field(default_factory=Progress)
@@ -73,7 +73,7 @@ class Trainer:
 def main(config: TrainConfig) -> int:
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-    ranks = parallel.setup(config.train.device)
+    ranks = parallel.setup(config.train.device, config.train.timeout)
     folder = RunFolder.of(config)
     if not ranks.first:
         return run_training(config, folder, ranks)
@@ -87,48 +87,70 @@ def run_training(config: TrainConfig, folder: RunFolder, ranks: Ranks) -> int:
     resumed = resume(trainer, folder.path)
     if ranks.first:
         folder.create(config)
-        trainer.corpus.tokenizer.save(folder.path)
+        trainer.data.tokenizer.save(folder.path)
     with Tracker(config, folder, active=ranks.first, facts=facts(trainer)) as tracker:
         tracker.resume(trainer.progress.step)
         tracker.say(f"{'continuing' if resumed else 'training'} {folder.path} from step {trainer.progress.step}")
-        stopped = loop(trainer, folder.path, tracker)
+        with Signals() as signals:
+            stopped = loop(trainer, folder.path, tracker, signals)
         if stopped:
-            tracker.say(f"stopped by {signal.Signals(stopped).name} after step {trainer.progress.step}; "
-                        "the same command continues")  # fmt: skip
-            return 128 + stopped
-        done = {**facts(trainer), **outcome(trainer, tracker)}
-        if config.eval_at_end:
-            records = evaluate_with_control(
-                folder.path / "eval", trainer.model, trainer.corpus, config.eval, ["none"],
-                config.train.precision, tracker.say,
-            )  # fmt: skip
-            tracker.curves(records)
-        if ranks.first:
-            folder.finish(done)
-        tracker.say(f"finished {folder.path}")
+            name, step = signal.Signals(stopped).name, trainer.progress.step
+            tracker.say(f"stopped by {name} after step {step}; the same command continues")
+        else:
+            finish(trainer, folder, tracker)
     parallel.teardown()
-    return 0
+    return 128 + stopped if stopped else 0
+
+
+def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
+    """Evaluate, and write `done` last: a run that is cut off here evaluates again when it is continued."""
+    config = trainer.config
+    done = {**facts(trainer), **outcome(trainer, tracker)}
+    if config.eval_at_end:
+        records = evaluate_with_control(
+            folder.path / "eval",
+            whole(trainer.model),
+            trainer.data,
+            config.eval,
+            ["none"],
+            config.train.precision,
+            tracker.say,
+        )
+        tracker.curves(records)
+    if trainer.ranks.first:
+        folder.finish(done)
+    tracker.say(f"finished {folder.path}")
 
 
 def set_up(config: TrainConfig, ranks: Ranks) -> Trainer:
     loop, optim = config.train, config.optim
-    corpus = prepare(asdict(config.data), progress=ranks.first)
-    batches = Batches(corpus.tokens("train"), loop.length, loop.batch, config.seed)
+    data = prepare(asdict(config.data), progress=ranks.first)
+    batches = data.batches(loop.length, loop.batch, config.seed)
+    require_measurable(config, data)
     model = build(
-        corpus.tokenizer.vocab_size, loop.length, asdict(config.model), config.pe, config.positions, config.seed
+        data.tokenizer.vocab_size, loop.length, asdict(config.model), config.pe, config.positions, config.seed
     ).to(ranks.device)
     torch.manual_seed(config.seed * 1000003 + ranks.rank)  # dropout; all else has generators of its own
-    wrapped = parallel.wrap(torch.compile(model) if loop.compile else model, ranks)
+    model.checkpoint_activations = loop.checkpoint_activations
+    if loop.compile:
+        model.compile()
+    wrapped = parallel.wrap(model, ranks, loop.parallel)
     optimizer = build_optimizer(model, optim.name, optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
-    return Trainer(config, ranks, corpus, model, wrapped, optimizer, batches)
+    return Trainer(config, ranks, data, model, wrapped, optimizer, batches)
 
 
-def loop(trainer: Trainer, folder: Path, tracker: Tracker) -> int:
+def require_measurable(config: TrainConfig, data: Dataset) -> None:
+    """Raises DataError for data that leaves nothing to validate or to evaluate: now, and not when training is over."""
+    data.validation(config.train.length, config.train.valid_windows)
+    if config.eval_at_end:
+        protocols.create(config.eval).select(data, config.eval.resolved_lengths(config.train.length))
+
+
+def loop(trainer: Trainer, folder: Path, tracker: Tracker, signals: "Signals") -> int:
     """Train to the last step, or until a signal: then the state is saved and the signal's number returned."""
     config, progress = trainer.config, trainer.progress
-    pending = Signals()
     started, before = time.perf_counter(), progress.seconds
     mark, losses = (started, progress.step), []
     while progress.step < config.train.steps:
@@ -144,7 +166,7 @@ def loop(trainer: Trainer, folder: Path, tracker: Tracker) -> int:
         if progress.step % config.train.valid_every == 0 or last:
             tracker.valid(validate(trainer))
             mark = (time.perf_counter(), progress.step)
-        stop = pending.received if trainer.ranks.world == 1 else agreed(pending.received)
+        stop = signals.received if trainer.ranks.world == 1 else agreed(signals.received)
         if progress.step % config.checkpoint.every == 0 or last or stop:
             tracker.flush()
             save(trainer, folder)
@@ -166,17 +188,18 @@ def train_step(trainer: Trainer) -> tuple[float, float, float]:
     for group in trainer.optimizer.param_groups:
         group["lr"] = group["peak_lr"] * multiplier
 
-    inputs, targets = (
-        x.to(ranks.device, non_blocking=True) for x in trainer.batches.batch(progress.step, ranks.rank, ranks.world)
-    )
+    inputs, targets = trainer.batches.batch(progress.step, ranks.rank, ranks.world)
+    (scored,) = parallel.mean_scalars([float((targets != UNSCORED).sum())])  # of a rank: the loss is a mean over tokens
     size = config.train.micro_batch or len(inputs)
-    parts = list(zip(inputs.split(size), targets.split(size), strict=True))
+    pairs = zip(inputs.split(size), targets.split(size), strict=True)
+    parts = [(x, y, float((y != UNSCORED).sum()) / scored) for x, y in pairs]
     total = torch.zeros((), device=ranks.device)
     generator = generator_for(config.seed, f"positions/{progress.step}/{ranks.rank}", ranks.device)
-    for number, (x, y) in enumerate(parts, start=1):
+    for number, (x, y, share) in enumerate(parts, start=1):
+        x, y = (tensor.to(ranks.device, non_blocking=True) for tensor in (x, y))
         with parallel.accumulate(trainer.wrapped, last=number == len(parts)):
             with autocast(config.train.precision, ranks.device):
-                loss = trainer.wrapped(x, y, generator=generator) * (len(x) / len(inputs))
+                loss = trainer.wrapped(x, y, generator=generator) * share
             loss.backward()
         total += loss.detach()
     norm = clip_gradients(trainer.model, optim.grad_clip)
@@ -209,7 +232,7 @@ def metrics(trainer: Trainer, losses: list[float], lr: float, norm: float, rate:
         "step": step,
         "tokens": step * trainer.tokens_per_step,
         "loss": loss,
-        "bits_per_byte": loss / math.log(2) * tokens_per_byte(trainer.corpus),
+        "bits_per_byte": loss / math.log(2) * trainer.data.tokens_per_byte,
         "lr": lr,
         "grad_norm": norm,
         "tokens_per_s": rate,
@@ -217,27 +240,18 @@ def metrics(trainer: Trainer, losses: list[float], lr: float, norm: float, rate:
     }
 
 
-def tokens_per_byte(corpus: Corpus) -> float:
-    counts = corpus.provenance["splits"]["train"]
-    return counts["tokens"] / counts["bytes"]
-
-
 def validate(trainer: Trainer) -> dict[str, float]:
-    """Loss on evenly spread windows of the validation split, at the training length."""
-    corpus, loop = trainer.corpus, trainer.config.train
-    tokens, offsets = corpus.tokens("valid"), corpus.documents("valid")
-    every = windows.nonoverlap(offsets, loop.length)
-    chosen = torch.linspace(0, len(every) - 1, min(len(every), loop.valid_windows)).long().numpy()
-    scored = score(
-        trainer.model, every[chosen], tokens, offsets, corpus.tokenizer.token_bytes, trainer.config.eval, loop.precision
-    )
-    figures = summary(scored)
+    """Loss on the validation split at the training length, and for a task the share of right answers."""
+    loop, data = trainer.config.train, trainer.data
+    selection = data.validation(loop.length, loop.valid_windows)
+    figures = summary(score(whole(trainer.model), selection, data.tokenizer.token_bytes, trainer.config.eval, loop.precision))
     step = trainer.progress.step
     return {
         "step": step,
         "tokens": step * trainer.tokens_per_step,
         "valid_loss": figures["nll"],
         "valid_bits_per_byte": figures["bits_per_byte"],
+        **({"valid_exact": figures["exact"]} if "exact" in figures else {}),
     }
 
 
@@ -271,10 +285,9 @@ def resume(trainer: Trainer, folder: Path) -> bool:
 def identity(trainer: Trainer) -> dict[str, Any]:
     """What a checkpoint must share with the run that continues it."""
     return {
-        "tokenizer": trainer.corpus.tokenizer.digest,
-        "data_fingerprint": trainer.corpus.fingerprint,
-        "scheme": trainer.model.config["pe"]["name"],
-        "vocab_size": trainer.model.vocab_size,
+        "tokenizer": trainer.data.tokenizer.digest,
+        "data_fingerprint": trainer.data.fingerprint,
+        **trainer.model.config,  # vocab_size, train_length, and the options of model, pe and positions
     }
 
 
@@ -285,7 +298,7 @@ def facts(trainer: Trainer) -> dict[str, Any]:
         "scheme": config.pe["name"],
         "model": config.model.name,
         "data": config.data.name,
-        "data_fingerprint": trainer.corpus.fingerprint,
+        "data_fingerprint": trainer.data.fingerprint,
         "train_length": config.train.length,
         "seed": config.seed,
         "steps": config.train.steps,
@@ -302,8 +315,7 @@ def outcome(trainer: Trainer, tracker: Tracker) -> dict[str, Any]:
     valid = [row for row in rows if "valid_loss" in row]
     return {
         "loss": training[-1]["loss"],
-        "valid_loss": valid[-1]["valid_loss"],
-        "valid_bits_per_byte": valid[-1]["valid_bits_per_byte"],
+        **{key: value for key, value in valid[-1].items() if key.startswith("valid_")},
         "tokens_per_s": statistics.median(row["tokens_per_s"] for row in training),
         "seconds": trainer.progress.seconds,
         "skipped": trainer.progress.skipped,
@@ -311,16 +323,25 @@ def outcome(trainer: Trainer, tracker: Tracker) -> dict[str, Any]:
 
 
 class Signals:
-    """The last stop signal received; the default action returns after the first, so a second one ends at once."""
+    """Notes the last stop signal while the block runs. A second Ctrl-C ends the process at once; other signals may come
+    twice, from a scheduler that signals every process and from torchrun, which hands its own on."""
 
     def __init__(self) -> None:
         self.received = 0
-        for number in STOPPING:
-            signal.signal(number, self._note)
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        self.before = {number: signal.signal(number, self._note) for number in STOPPING}
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: Any) -> None:
         self.received = number
-        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def agreed(received: int) -> int:

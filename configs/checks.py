@@ -17,23 +17,23 @@ from .errors import ConfigError
 from .schema import DataConfig, EvalConfig, EvalRunConfig, OptimConfig, TrainConfig
 from .validate import build, closest, typed
 
-# key of TrainConfig -> "module:function" that says more about its options. Named, not imported: nothing here depends
-# on data/, and a check that would import torch has no place in front of one that would not.
-FURTHER_CHECKS = {"data": "data.corpus:check"}
+# Knows which options a source of data has and what more there is to say about them. Named, not imported: nothing here
+# depends on data/, and a check that would import torch has no place in front of one that would not.
+DATASET = "data.dataset"
 
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """The checked configuration of a training run. Raises ConfigError, ModelError or DataError."""
+    if isinstance(values.get("data"), Mapping):
+        values = {**values, "data": build(data_schema(values["data"].get("source")), values["data"], "data")}
     config = build(TrainConfig, values)
     config.pe = resolve(config.pe)
     config.positions = plans.resolve(config.positions)
     check_loop(config)
     check_optim(config.optim)
     check_data(config.data)
-    complete_eval(config.eval, config.train.length, "eval.")
-    for key, target in FURTHER_CHECKS.items():
-        module, function = target.split(":")
-        getattr(importlib.import_module(module), function)(asdict(getattr(config, key)))
+    complete_eval(config.eval, config.train.length, "eval.", config.data.source)
+    importlib.import_module(DATASET).check(asdict(config.data))
     return config
 
 
@@ -46,13 +46,20 @@ def eval_config(values: Mapping[str, Any]) -> EvalRunConfig:
     check_model_folder(config)
     if config.hf is not None and not config.data:
         raise ConfigError(f"hf={config.hf} says nothing about its text.\nTry data=text data.path=FILE")
-    config.data = typed(DataConfig, config.data, "data")
+    source = config.data.get("source") or stored(config).get("data", {}).get("source", "text")
+    config.data = typed(data_schema(source), config.data, "data")
     if config.hf is not None:
-        check_data(build(DataConfig, config.data, "data"))
+        check_data(build(data_schema(source), config.data, "data"))
     config.extension = extensions.resolve(config.extension)
+    config.extensions = [extensions.resolve(each) for each in config.extensions or [config.extension]]
     config.train_length = config.train_length or trained_length(config)
-    complete_eval(config, config.train_length, "")
+    complete_eval(config, config.train_length, "", source)
     return config
+
+
+def data_schema(source: Any) -> type:
+    """The dataclass of the options of this kind of data: of text, or of a task."""
+    return importlib.import_module(DATASET).kind(source) or DataConfig
 
 
 def check_model_folder(config: EvalRunConfig) -> None:
@@ -67,19 +74,30 @@ def check_model_folder(config: EvalRunConfig) -> None:
     raise ConfigError(f"{key}={given}: this folder {what}.\n{hint}")
 
 
+def stored(config: EvalRunConfig) -> dict[str, Any]:
+    """The configuration in the model's own folder."""
+    if config.run is not None:
+        return yaml.safe_load((Path(config.run) / "config.yaml").read_text())
+    return json.loads((Path(str(config.hf)) / "config.json").read_text())
+
+
 def trained_length(config: EvalRunConfig) -> int:
     """The length the model was trained at, from its own configuration."""
+    found = stored(config)
     if config.run is not None:
-        return yaml.safe_load((Path(config.run) / "config.yaml").read_text())["train"]["length"]
-    stored = json.loads((Path(str(config.hf)) / "config.json").read_text())
+        return found["train"]["length"]
     for key in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        if isinstance(stored.get(key), int):
-            return stored[key]
+        if isinstance(found.get(key), int):
+            return found[key]
     raise ConfigError(f"hf={config.hf}: its config.json does not say how long it was trained.\nTry train_length=2048")
 
 
-def complete_eval(options: EvalConfig, train_length: int, prefix: str) -> None:
-    """Fill in `targets` and refuse windows that are shorter than what is to be scored in them."""
+def complete_eval(options: EvalConfig, train_length: int, prefix: str, source: str) -> None:
+    """Fill in what depends on the data and the training length, and refuse windows that are shorter than what is to be
+    scored in them."""
+    usual = importlib.import_module(DATASET).measured(source)
+    options.protocol = options.protocol or usual.protocol
+    options.ratios = options.ratios or list(usual.ratios)
     shortest = options.resolved_lengths(train_length)[0]
     options.targets = options.resolved_targets(train_length)
     wanted = {"fixed_targets": "targets", "last_k": "k", "sliding": "stride"}.get(options.protocol)
@@ -112,7 +130,9 @@ def check_optim(optim: OptimConfig) -> None:
         )
 
 
-def check_data(data: DataConfig) -> None:
+def check_data(data: Any) -> None:
+    if not isinstance(data, DataConfig):  # a task: its options have nothing to do with each other
+        return
     if data.source in ("text", "jsonl", "parquet") and data.path is None:
         raise ConfigError(f"data.source={data.source} reads a file or folder, and data.path=null.\nTry data.path=FILE")
     if data.valid_fraction + data.test_fraction >= 1:

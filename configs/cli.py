@@ -8,6 +8,7 @@
 Exit codes: 0 done, 2 refused (a short message, nothing created), 1 a bug (with its traceback), 130 Ctrl-C.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -20,6 +21,8 @@ from model.errors import ModelError
 
 from . import checks, schema
 from .errors import ConfigError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk is nobody's bug: said without a traceback
 
 
 @dataclass
@@ -54,6 +57,12 @@ def guarded(work: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except OSError as error:
+        if error.errno not in FULL:
+            traceback.print_exc()
+        elif os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        return 1
     except Exception as error:
         message = explained(error)
         if message is None:
@@ -108,6 +117,8 @@ def launch(config_name: str, main: str, values: dict[str, Any]) -> int | None:
         if folder.finished:
             print(f"{folder.path} is finished: nothing to do. For another run change the seed or root.")
             return 0
+        if os.environ.get("RANK", "0") == "0":  # the rank that holds the lock
+            folder.check_free()
     module, function = main.split(":")
     return getattr(importlib.import_module(module), function)(config)
 

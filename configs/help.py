@@ -43,7 +43,8 @@ EXAMPLES = {
     "eval": """\
   python eval.py run=runs/NAME                                    1/2 to 16 times the training length
   python eval.py run=runs/NAME protocol=sliding 'lengths=[128,512]'
-  python eval.py run=runs/NAME extension=yarn                     a RoPE model, extended
+  python eval.py run=runs/NAME extension=none,ntk,yarn            a RoPE model, and two ways to extend it
+  python eval.py run=runs/NAME protocol=needle variant=multi_key  facts hidden in text
   python eval.py hf=FOLDER data=text data.path=book.txt           a Hugging Face checkpoint""",
 }
 FLAGS = {

@@ -1,5 +1,6 @@
 """metrics.jsonl: the record of a run, one JSON object a line. Everything else that shows numbers mirrors it."""
 
+import errno
 import json
 import math
 import os
@@ -46,6 +47,7 @@ class Metrics:
             written = self.file.write(text)
             if written != len(text):
                 raise OSError(
+                    errno.ENOSPC,
                     f"{self.path}: only {written} of {len(text)} bytes of a row could be written; is the disk full?"
                 )
         except OSError:

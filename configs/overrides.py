@@ -9,6 +9,8 @@ from .errors import ConfigError
 from .validate import UnknownKey, closest, dotted_keys, keys, show
 
 FOLDER = Path(__file__).resolve().parent
+# Groups of which one command may name several, a,b,c, and the key that then holds the list.
+SEVERAL = {"eval": {"extension": "extensions"}}
 
 
 def groups(config_name: str) -> dict[str, str]:
@@ -44,6 +46,10 @@ def prepare(words: list[str], config_name: str, schema: Any, multirun: bool, ext
         if name not in known and (FOLDER / name).is_dir() and name not in keys(schema):
             raise UnknownKey(name, word.split("=", 1)[-1], [*keys(schema)])
         ours = not name.startswith("hydra") and "@" not in word.split("=")[0]
+        if name in SEVERAL.get(config_name, {}) and override.is_choice_sweep():
+            check_group(name, override, options(name, extra))
+            prepared.append(f"++{SEVERAL[config_name][name]}=[{','.join(map(str, override.sweep_iterator()))}]")
+            continue
         if ours and override.is_sweep_override() and not multirun:
             raise ConfigError(several_values(word, name, schema))
         if ours and name in known:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -42,6 +43,9 @@ NOT_IDENTITY = {
     "train.threads": "likewise",
     "train.device": "likewise",
     "train.compile": "likewise",
+    "train.checkpoint_activations": "the same numbers, computed twice",
+    "train.parallel": "the same sum, other rounding",
+    "train.timeout": "when to give up, not what to compute",
 }
 
 
@@ -53,7 +57,7 @@ def identity(config: TrainConfig) -> dict[str, Any]:
         parent = kept
         for part in reversed(path):
             parent = parent[part]
-        del parent[inner]
+        parent.pop(inner, None)  # a task has no data.cache
     return kept
 
 
@@ -124,18 +128,33 @@ class RunFolder:
                     with suppress(OSError):  # not empty
                         self.path.rmdir()
 
+    def check_free(self) -> None:
+        """Raise ConfigError naming the holder if there is one. `lock` is what decides; this answers before torch is
+        imported."""
+        with suppress(FileNotFoundError), (self.path / "lock").open() as file:
+            self._take(file, fcntl.LOCK_SH)
+
+    def _take(self, file: IO[str], kind: int, attempts: int = 4) -> None:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempts > 1:  # it may be held by a mere `check_free`, for microseconds
+                time.sleep(0.03)
+                return self._take(file, kind, attempts - 1)
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise ConfigError(
+                f"{self.path} is in use by {holder}.\nWait for it, stop it, or choose another seed or root"
+            ) from None
+
     def _locked(self) -> IO[str]:
         """The lock file, locked and with our name in it."""
         file = (self.path / "lock").open("a+")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
+            self._take(file, fcntl.LOCK_EX)
+        except ConfigError:
             file.close()
-            raise ConfigError(
-                f"{self.path} is in use by {holder}.\nWait for it, stop it, or choose another seed or root"
-            ) from None
+            raise
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

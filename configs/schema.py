@@ -5,11 +5,15 @@ parts (`pe`, `positions`, `extension`) are dicts; their options are checked agai
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from model.config import ModelConfig
 
-PROTOCOLS = ("fixed_targets", "nonoverlap", "sliding", "last_k", "per_position")
+# One file a protocol. Read as names: nothing here depends on data/.
+_PROTOCOLS = Path(__file__).resolve().parent.parent / "data" / "protocols"
+PROTOCOLS = tuple(sorted(path.stem for path in _PROTOCOLS.glob("*.py") if path.stem not in ("__init__", "base")))
+VARIANTS = ("single", "multi_key", "multi_value", "multi_query", "tracking")
 
 
 def key(doc: str, **rules: Any) -> Any:
@@ -21,20 +25,23 @@ def key(doc: str, **rules: Any) -> Any:
 class DataConfig:
     name: str = key("what the corpus is called in folder names and tables", example="stdlib")
     source: str = key("where text comes from", choices=("stdlib", "text", "jsonl", "parquet", "hub"))
-    path: str | None = key("file or folder (text, jsonl, parquet)", example="notes.txt")
+    path: str | None = key("file or folder (text, jsonl, parquet), or OWNER/NAME (hub)", example="notes.txt")
+    subset: str | None = key("hub: which configuration of the data set; null = its default", example="en")
+    split: str | None = key("hub: which of its splits; ours are cut from it", example="train")
+    documents: int | None = key("read this many documents, the first ones; null = all", minimum=1, example=10000)
     text_field: str = key("the field that holds the text (jsonl, parquet, hub)", example="text")
     separator: str | None = key("text: a regular expression; documents start where it matches; null = one per file")
     pattern: str = key("which files of a folder", example="**/*.txt")
     tokenizer: str = key("how text becomes tokens", choices=("bpe", "byte"))
-    vocab_size: int = key("size of the vocabulary (bpe)", minimum=2, example=2048)
-    valid_fraction: float = key("share of documents for validation", minimum=0.0, maximum=0.9, example=0.05)
-    test_fraction: float = key("share of documents for evaluation", minimum=0.0, maximum=0.9, example=0.1)
+    vocab_size: int = key("size of the vocabulary (bpe)", minimum=257, example=2048)
+    valid_fraction: float = key("share of documents for validation", minimum=0.0, maximum=1.0, example=0.05)
+    test_fraction: float = key("share of documents for evaluation", minimum=0.0, maximum=1.0, example=0.1)
     cache: str | None = key("folder for tokenised corpora; null = the user's cache folder", example="/tmp/longrun")
 
 
 @dataclass
 class OptimConfig:
-    name: str = key("the optimizer", choices=("adamw",))
+    name: str = key("the optimizer", choices=("adamw", "muon"))
     lr: float = key("peak learning rate", above=0.0, example=0.001)
     betas: list[float] = key("decay of the two running means", minimum=0.0, maximum=0.99999, example="'[0.9,0.95]'")
     weight_decay: float = key("decoupled weight decay of matrices", minimum=0.0, example=0.1)
@@ -59,6 +66,11 @@ class LoopConfig:
         choices=("auto", "fp32", "bf16", "fp32_medium"),
     )
     compile: bool = key("torch.compile the model")
+    checkpoint_activations: bool = key("keep no activations of a layer, compute them again: less memory, a third slower")
+    parallel: str = key(
+        "several processes: ddp = each holds the model, fsdp = each holds a part of it", choices=("ddp", "fsdp")
+    )
+    timeout: float = key("seconds that a process waits for one that hangs", above=0.0, example=600)
     threads: int | None = key("CPU threads; null = what the launcher or torch chooses", minimum=1, example=2)
     device: str = key("where to compute", choices=("auto", "cpu", "cuda", "mps"))
 
@@ -73,9 +85,17 @@ class CheckpointConfig:
 class EvalConfig:
     """How a trained model is measured. `train.py` uses it at the end of a run, `eval.py` on its own."""
 
-    protocol: str = key("which tokens are fed and which are scored", choices=PROTOCOLS)
+    protocol: str | None = key(
+        "which tokens are fed and which are scored; null = fixed_targets for text, exact_match for a task",
+        choices=PROTOCOLS,
+    )
     lengths: list[int] | None = key("context lengths; null = ratios", filled=True, minimum=1, example="'[128,256]'")
-    ratios: list[float] = key("lengths as multiples of the training length", filled=True, above=0.0, example="'[1,2]'")
+    ratios: list[float] | None = key(
+        "lengths as multiples of the training length; null = 1/2 to 16 for text, 1/2 to 5 for a task",
+        filled=True,
+        above=0.0,
+        example="'[1,2]'",
+    )
     split: str = key("which documents", choices=("test", "valid", "train"))
     documents: int | None = key("at most this many documents; null = all that are long enough", minimum=1, example=64)
     targets: int | None = key(
@@ -84,12 +104,24 @@ class EvalConfig:
     blocks: int = key("fixed_targets: scored blocks of a document", minimum=1, example=16)
     stride: int | None = key("sliding: tokens between windows; null = half of the length", minimum=1, example=64)
     k: int = key("last_k: scored tokens of a window", minimum=1, example=64)
+    trials: int = key("exact_match, needle: questions at each length (and depth)", minimum=1, example=100)
+    variant: str = key("needle: what is hidden and asked for", choices=VARIANTS)
+    depths: list[float] = key(
+        "needle: where it is hidden, as a share of the text in front of the question",
+        filled=True,
+        minimum=0.0,
+        maximum=1.0,
+        example="'[0,0.5,1]'",
+    )
+    needles: int = key("needle: how many are hidden (all variants but single)", minimum=2, maximum=16, example=4)
+    generate: bool = key("exact_match, needle: also let the model write its answers, token by token")
     batch_tokens: int = key("tokens in one forward pass", minimum=1, example=16384)
     control: bool = key("also measure with attention limited to the training length")
 
     def resolved_lengths(self, train_length: int) -> list[int]:
         """The lengths asked for, or the ratios of the training length; increasing, without repetitions."""
-        wanted = self.lengths or [max(1, round(ratio * train_length)) for ratio in self.ratios]
+        assert self.lengths or self.ratios, "filled in when the configuration is checked"
+        wanted = self.lengths or [max(1, round(ratio * train_length)) for ratio in self.ratios or []]
         return sorted(set(wanted))
 
     def resolved_targets(self, train_length: int) -> int:
@@ -122,7 +154,7 @@ class TrainConfig:
     model: ModelConfig = key("size and blocks of the transformer")
     pe: dict[str, Any] = key("the position encoding")
     positions: dict[str, Any] = key("which positions the tokens are given")
-    data: DataConfig = key("the corpus and its tokenizer")
+    data: DataConfig = key("the corpus and its tokenizer, or a task (then: the options of data/tasks/<source>.py)")
     optim: OptimConfig = key("optimizer and learning-rate schedule")
     train: LoopConfig = key("the loop")
     checkpoint: CheckpointConfig = key("when the state is saved")
@@ -146,6 +178,7 @@ class EvalRunConfig(EvalConfig):
     run: str | None = key("run folder", example="runs/rope-tiny-stdlib-L128-s0-0a1b2c3d")
     hf: str | None = key("folder of a Hugging Face checkpoint", example="checkpoint/")
     extension: str | dict[str, Any] = key("change of the encoding for lengths beyond training", example="yarn")
+    extensions: list[Any] | None = key("several of them, one after the other: extension=none,window,yarn")
     data: dict[str, Any] = key("changes to the run's own data; with hf: the corpus")
     train_length: int | None = key(
         "hf: the length the model was trained at; null = its config", minimum=1, example=2048

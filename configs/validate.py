@@ -75,6 +75,8 @@ def value(key: str, given: Any, hint: Any, rules: Mapping[str, Any]) -> Any:
 
 def convert(key: str, given: Any, hint: Any) -> tuple[bool, Any]:
     """(whether `given` can stand for `hint`, the converted value). Whole floats and numbers in quotes are accepted."""
+    if hint is Any or (dataclasses.is_dataclass(given) and not isinstance(given, type)):
+        return True, given  # whatever it is, or built already
     if dataclasses.is_dataclass(hint):
         return True, build(cast(type, hint), given, key)
     if get_origin(hint) is list:

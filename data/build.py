@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import numpy as np
 from .errors import DataError
 from .sources import Document, Source
 from .splits import SPLITS, SplitRule, plan
-from .tokenizer import ByteTokenizer, Tokenizer, cut, train_bpe
+from .tokenizer import ByteTokenizer, Tokenizer, train_bpe
 
 _BATCH = 1 << 22  # characters encoded in one go
 _BPE_TEXT = 1 << 28  # characters of training text that BPE is trained on at most: the first ones
@@ -107,7 +108,7 @@ def _documents(source: Source, notes: Counter) -> Iterator[_Document]:
 
 def _readable(source: Source, notes: Counter) -> Iterator[Document]:
     try:
-        yield from source.documents(notes)
+        yield from islice(source.documents(notes), source.options.get("documents"))
     except (OSError, EOFError, zlib.error) as error:
         where = source.options.get("path") or source.root
         raise DataError(
@@ -157,7 +158,7 @@ def _encode(documents: Iterator[_Document], rule: SplitRule, tokenizer: Tokenize
             digest.update(len(field).to_bytes(8, "little"))
             digest.update(field)
         for split, text in rule.parts(document.name, document.text):
-            for number, piece in enumerate(cut(text)):
+            for number, piece in enumerate(tokenizer.cut(text)):
                 queue.append((writers[split], piece, number == 0))
                 size += len(piece)
                 if size >= _BATCH:

@@ -3,8 +3,8 @@
 The folder of a corpus is named by a hash of the options that matter and of each source file's path, size and
 time of change, so that opening it again reads no text; a file that changes makes a new folder. What the
 folder holds is named by `fingerprint`, a hash of the text itself. The folder appears by a rename and is never
-written again: two processes may prepare at once, and one that is killed leaves nothing that could be mistaken
-for a corpus.
+written again; one process prepares while others wait, and one that is killed leaves nothing that could be
+mistaken for a corpus.
 
     train.tokens, and of valid and test     little-endian uint16, or uint32 for more than 65,536 ids
     train.documents.npy, ...                int64 offsets; a document starts with its separator token
@@ -27,13 +27,19 @@ import numpy as np
 
 from .build import build
 from .errors import DataError
-from .sources import SOURCES, Source
+from .file_lock import alone
+from .hub import Hub
+from .sources import JsonLines, Parquet, Source, Stdlib, Text
 from .splits import SPLITS
 from .tokenizer import SMALLEST_VOCABULARY, Tokenizer
+from .windows import Selection, nonoverlap
 
+SOURCES: dict[str, type[Source]] = {
+    "stdlib": Stdlib, "text": Text, "jsonl": JsonLines, "parquet": Parquet, "hub": Hub,
+}  # fmt: skip
 OPTIONS = (
-    "name", "source", "path", "text_field", "separator", "pattern", "tokenizer", "vocab_size",
-    "valid_fraction", "test_fraction", "cache",
+    "name", "source", "path", "subset", "split", "documents", "text_field", "separator", "pattern", "tokenizer",
+    "vocab_size", "valid_fraction", "test_fraction", "cache",
 )  # fmt: skip
 TOKENIZERS = ("bpe", "byte")
 _FORMAT = 1  # part of every key: raise it when the files' meaning changes
@@ -42,6 +48,9 @@ _STALE = 24 * 3600  # seconds after which an untouched temporary folder is one o
 
 class Corpus:
     """An opened corpus folder; `prepare` makes one. Arrays are read-only memory maps."""
+
+    protocol = "fixed_targets"
+    ratios = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
     def __init__(self, folder: Path, options: dict | None = None):
         """DataError if the folder is not a whole corpus.
@@ -82,6 +91,28 @@ class Corpus:
         """int64 (n + 1,): document i is tokens[documents[i]:documents[i + 1]], its separator included."""
         return np.asarray(np.load(self._path(split, "documents.npy"), mmap_mode="r"))
 
+    @property
+    def tokens_per_byte(self) -> float:
+        counts = self.provenance["splits"]["train"]
+        if not counts["bytes"]:
+            raise DataError(
+                "This corpus has no training text.\nMake data.valid_fraction and data.test_fraction smaller."
+            )
+        return counts["tokens"] / counts["bytes"]
+
+    def batches(self, length: int, batch: int, seed: int):
+        """Batches of the training split (see `loader.Batches`)."""
+        from .loader import Batches  # imports torch
+
+        return Batches(self.tokens("train"), length, batch, seed)
+
+    def validation(self, length: int, count: int) -> Selection:
+        """At most `count` windows of the validation split, evenly spread."""
+        tokens, offsets = self.tokens("valid"), self.documents("valid")
+        every = nonoverlap(offsets, length)
+        chosen = np.linspace(0, len(every) - 1, min(len(every), count)).astype(np.int64)
+        return Selection(tokens, offsets, every[chosen])
+
     def _path(self, split: str, kind: str) -> Path:
         if split not in SPLITS:
             raise DataError(f"split={split} does not exist.\nChoose one of {', '.join(SPLITS)}.")
@@ -101,8 +132,8 @@ def _source(options: dict) -> Source:
             raise DataError(f"data.{key}={options[key]!r} is not an option.\n{hint}")
     needed = ["source", "tokenizer", "valid_fraction", "test_fraction"]
     needed += ["vocab_size"] if options.get("tokenizer") == "bpe" else []
-    needed += ["text_field"] if options.get("source") in ("jsonl", "parquet") else []
-    needed += ["pattern"] if options.get("source") != "stdlib" else []
+    needed += ["text_field"] if options.get("source") in ("jsonl", "parquet", "hub") else []
+    needed += ["pattern"] if options.get("source") in ("text", "jsonl", "parquet") else []
     for key in needed:
         if options.get(key) is None:
             raise DataError(f"data.{key} is missing.\nStart from one of configs/data/*.yaml, which set it.")
@@ -132,15 +163,15 @@ def prepare(
         return Corpus(folder, options)
     except DataError:
         pass  # not there, or damaged: prepare it
+    say = (lambda line: print(line, file=sys.stderr, flush=True)) if progress else (lambda line: None)
     try:
         home.mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=home))
-        try:
-            _write(source, options, temporary, tokenizer, progress)
-            _publish(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with alone(home / f"{folder.name}.lock", lambda holder: say(f"waiting for {holder}: it is preparing {folder}")):
+            try:
+                return Corpus(folder, options)  # made while we waited
+            except DataError:
+                source.fetch(home, say)
+                _make(source, options, folder, tokenizer, progress)
     except OSError as error:
         raise DataError(
             f"The corpus could not be prepared in data.cache={home}: {error}.\n"
@@ -176,14 +207,12 @@ def _check_numbers(options: dict) -> None:
 
 def _key(source: Source, options: dict, tokenizer: Tokenizer | None) -> str:
     """16 hexadecimal digits that change with whatever would change the folder's content."""
-    stats = [(source.relative(path), path.stat()) for path in source.files]
-    matters = [key for key in ("text_field", "separator", "valid_fraction", "test_fraction") if key in options]
+    matters = ("text_field", "separator", "documents", "valid_fraction", "test_fraction")
     recipe = {
         "format": _FORMAT,
         "source": options["source"],
-        "root": str(source.root.resolve()),
-        "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
-        "options": {key: options[key] for key in matters},
+        "state": source.state(),
+        "options": {key: options.get(key) for key in matters},
         "tokenizer": tokenizer.digest if tokenizer else _tokenizer_name(options),
     }
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
@@ -193,6 +222,16 @@ def _tokenizer_name(options: dict) -> str:
     return "byte" if options["tokenizer"] == "byte" else f"bpe-{options['vocab_size']}"
 
 
+def _make(source: Source, options: dict, folder: Path, tokenizer: Tokenizer | None, progress: bool) -> None:
+    _remove_stale(folder)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+    try:
+        _write(source, options, temporary, tokenizer, progress)
+        _publish(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _write(source: Source, options: dict, folder: Path, tokenizer: Tokenizer | None, progress: bool) -> None:
     """Fills `folder` with a whole corpus that a loss of power cannot take back."""
     provenance = build(source, options, folder, tokenizer, progress)
@@ -200,9 +239,7 @@ def _write(source: Source, options: dict, folder: Path, tokenizer: Tokenizer | N
     (folder / "provenance.json").write_text(json.dumps(provenance, indent=1), encoding="utf-8")
     folder.chmod(0o755)  # mkdtemp gives it to its owner alone; a cache may be shared
     for path in [*folder.iterdir(), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        _sync(path)
 
 
 def _publish(temporary: Path, folder: Path) -> None:
@@ -217,7 +254,13 @@ def _publish(temporary: Path, folder: Path) -> None:
             os.rename(folder, wreck)
             os.rename(temporary, folder)
             shutil.rmtree(wreck, ignore_errors=True)
-    descriptor = os.open(folder.parent, os.O_RDONLY)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt":  # has no such call for a folder, nor for a file that is open for reading
+        return
+    descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
 

@@ -1,6 +1,7 @@
 """Where documents come from: one class a kind of source, each a stream of documents in a fixed order.
 
-Only files on this machine are read. A source holds one file or one row group at a time, never the corpus.
+Only files on this machine are read here (`hub.py` brings others). A source holds one file or one row group at a time,
+never the corpus.
 """
 
 import gzip
@@ -12,10 +13,10 @@ import re
 import sysconfig
 import tokenize
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import DataError
 
@@ -74,6 +75,14 @@ class Source:
 
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
+
+    def state(self) -> Any:
+        """What is another when the text may be another, JSON-able."""
+        stats = [(self.relative(path), path.stat()) for path in self.files]
+        return [str(self.root.resolve()), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
+
+    def fetch(self, home: Path, say: Callable[[str], None]) -> None:
+        """Bring files to this machine, into the cache folder `home`. Called before any text is read."""
 
     def size(self) -> int | None:
         """Bytes of text, None where the files are compressed: for the progress bar."""
@@ -162,9 +171,7 @@ class JsonLines(Source):
                     if not line.strip():
                         continue
                     row = _parse(line, f"{path}:{number}", notes)
-                    text = _field(row, field, f"{path}:{number}")
-                    name = row.get("id")
-                    yield Document(str(name) if isinstance(name, str | int) else _content_name(text), text)
+                    yield named(text_of(row, field, f"{path}:{number}"), row)
 
 
 class Parquet(Source):
@@ -181,12 +188,10 @@ class Parquet(Source):
         try:
             rows = load_dataset("parquet", data_files=files, split="train", streaming=True)
             columns = list(rows.features or ())
-            _field(dict.fromkeys(columns, ""), field, files[0])
+            text_of(dict.fromkeys(columns, ""), field, files[0])
             rows = rows.select_columns([field, "id"] if "id" in columns and field != "id" else [field])
             for row in rows:
-                text = _field(row, field, files[0])
-                name = row.get("id")
-                yield Document(str(name) if isinstance(name, str | int) else _content_name(text), text)
+                yield named(text_of(row, field, files[0]), row)
         except (OSError, pyarrow.ArrowException, exceptions.DatasetGenerationError) as error:
             raise DataError(
                 f"data.path={self.options['path']} cannot be read as parquet: {error}.\n"
@@ -194,9 +199,6 @@ class Parquet(Source):
             ) from error
         finally:
             config.HF_HUB_OFFLINE = offline
-
-
-SOURCES: dict[str, type[Source]] = {"stdlib": Stdlib, "text": Text, "jsonl": JsonLines, "parquet": Parquet}
 
 
 def _decode(raw: bytes, what: str, notes: Counter) -> str:
@@ -221,7 +223,7 @@ def _parse(line: bytes, place: str, notes: Counter) -> dict:
     return row
 
 
-def _field(row: dict, field: str, place: str) -> str:
+def text_of(row: dict, field: str, place: str) -> str:
     """The text of a row, "" for null."""
     if field not in row:
         raise DataError(
@@ -232,6 +234,24 @@ def _field(row: dict, field: str, place: str) -> str:
     if text is not None and not isinstance(text, str):
         raise DataError(f"{place}: field {field} (data.text_field) holds a {type(text).__name__}.\nIt must hold text.")
     return text or ""
+
+
+def named(text: str, row: dict) -> Document:
+    """The document of a row: its "id" names it, if that is a text or a number."""
+    name = row.get("id")
+    return Document(str(name) if isinstance(name, str | int) else _content_name(text), text)
+
+
+def joined(rows: Iterable[str], separator: str) -> Iterator[str]:
+    """Rows that hold a line each, put together again: a document starts at each row that `separator` matches."""
+    starts = re.compile(separator).search
+    lines: list[str] = []
+    for row in rows:
+        if starts(row) and "".join(lines).strip():
+            yield "".join(lines)
+            lines = []
+        lines.append(row)
+    yield "".join(lines)
 
 
 def _content_name(text: str) -> str:

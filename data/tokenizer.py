@@ -38,7 +38,7 @@ class Tokenizer:
         vocabulary = description["model"]["vocab"]
         (self.separator,) = (t["id"] for t in description["added_tokens"] if t["content"] == SEPARATOR)
         self.vocab_size = len(vocabulary.keys() | {SEPARATOR})
-        alphabet = {letter: byte for byte, letter in enumerate(_alphabet())}
+        alphabet = byte_letters()
         self.pieces = [b""] * self.vocab_size
         for token, number in vocabulary.items():
             if number != self.separator:
@@ -60,16 +60,29 @@ class Tokenizer:
         parts = (name if i == self.separator else self.pieces[i] for i in np.asarray(ids).tolist())
         return b"".join(parts).decode("utf-8", errors="replace")
 
+    def cut(self, text: str) -> Iterator[str]:
+        """Pieces whose encodings, joined, are the encoding of the text: a long one goes piece by piece."""
+        return cut(text)
+
     def save(self, folder: Path) -> None:
         (Path(folder) / FILE).write_text(self.text, encoding="utf-8")
 
     @staticmethod
     def load(folder: Path) -> "Tokenizer":
-        """The tokenizer that `save` wrote, of whichever kind."""
+        """The tokenizer that `save` wrote, of whichever kind, or one that comes with somebody else's model."""
         path = Path(folder) / FILE
         try:
             text = path.read_text(encoding="utf-8")
-            return ByteTokenizer() if text == _byte_json() else Tokenizer(text)
+            if text == _byte_json():
+                return ByteTokenizer()
+            if all(token["content"] != SEPARATOR for token in json.loads(text)["added_tokens"]):
+                from . import foreign
+
+                return foreign.load(Path(folder), text)
+            tokenizer = Tokenizer(text)
+            if tokenizer.vocab_size >= SMALLEST_VOCABULARY:
+                return tokenizer
+            return CharacterTokenizer(b"".join(tokenizer.pieces).decode("ascii"))
         except FileNotFoundError:
             raise DataError(f"{path} does not exist.\nName a folder that holds a {FILE}.") from None
         except (KeyError, IndexError, ValueError, TypeError) as error:
@@ -80,6 +93,9 @@ class Tokenizer:
 
     @cached_property
     def _encoder(self):
+        return self._library()
+
+    def _library(self):
         import tokenizers
 
         encoder = tokenizers.Tokenizer.from_str(self.text)
@@ -95,6 +111,28 @@ class ByteTokenizer(Tokenizer):
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         return [np.frombuffer(text.encode(), np.uint8).astype(self.dtype) for text in texts]
+
+
+class CharacterTokenizer(Tokenizer):
+    """One token a character of a small alphabet of ASCII: the separator is 0, the characters follow in their order."""
+
+    def __init__(self, alphabet: str):
+        letters = _alphabet()
+        super().__init__(_plain_json({letters[ord(c)]: i for i, c in enumerate(alphabet, start=1)} | {SEPARATOR: 0}))
+        self.alphabet = alphabet
+        self._ids = np.full(256, -1, np.int32)
+        self._ids[list(alphabet.encode("ascii"))] = np.arange(1, len(alphabet) + 1)
+
+    def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
+        encoded = [self._ids[np.frombuffer(text.encode(), np.uint8)] for text in texts]
+        for text, ids in zip(texts, encoded, strict=True):
+            if ids.min(initial=0) < 0:
+                strange = next(c for c in text if c not in self.alphabet)
+                raise DataError(
+                    f"{strange!r} is not in this vocabulary, which has one token for each of {self.alphabet}\n"
+                    "Use these characters only, or a model that was trained on text."
+                )
+        return [ids.astype(self.dtype) for ids in encoded]
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -127,9 +165,17 @@ def _alphabet() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
 
 
+def byte_letters() -> dict[str, int]:
+    """The byte that each letter of a byte-level vocabulary stands for."""
+    return {letter: byte for byte, letter in enumerate(_alphabet())}
+
+
 def _byte_json() -> str:
-    """The byte tokenizer as a BPE without merges, so that `tokenizers` reads it too."""
-    vocabulary = {letter: byte for byte, letter in enumerate(_alphabet())} | {SEPARATOR: 256}
+    return _plain_json({letter: byte for byte, letter in enumerate(_alphabet())} | {SEPARATOR: 256})
+
+
+def _plain_json(vocabulary: dict[str, int]) -> str:
+    """A vocabulary of single bytes as a BPE without merges, so that `tokenizers` reads it too."""
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     unused = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
@@ -145,7 +191,7 @@ def _byte_json() -> str:
             "version": "1.0",
             "truncation": None,
             "padding": None,
-            "added_tokens": [{"id": 256, "content": SEPARATOR, **plain, "special": True}],
+            "added_tokens": [{"id": vocabulary[SEPARATOR], "content": SEPARATOR, **plain, "special": True}],
             "normalizer": None,
             "pre_tokenizer": level,
             "post_processor": None,

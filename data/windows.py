@@ -11,7 +11,7 @@ tokens[score_start:score_end], always among those predicted. L is a window's len
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Windows:
 
     def __getitem__(self, rows) -> "Windows":
         """The windows that an index array, a mask or a slice selects."""
-        return Windows(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return Windows(*(getattr(self, each.name)[rows] for each in fields(self)))
 
     @property
     def feed_lengths(self) -> np.ndarray:
@@ -43,6 +43,22 @@ class Windows:
     def targets(self) -> int:
         """How many predictions are scored."""
         return int((self.score_end - self.score_start).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What is fed and scored at one length, with the text it comes from.
+
+    tokens: integers (n,).  offsets: documents in it, int64 (d + 1,).
+    answers: every window is a question, and what counts is whether all its targets are the likeliest tokens.
+    labels: what tells the windows apart besides their documents: {name: (len(windows),)}.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    windows: Windows
+    answers: bool = False
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def fixed_targets(
@@ -68,7 +84,7 @@ def fixed_targets(
     if blocks < 1:
         raise DataError(f"blocks={blocks}: at least one block of targets a document is needed, for example blocks=4.")
     longest = max(lengths)
-    chosen = _choose(offsets, longest + targets, documents, reserve=targets)
+    chosen = choose(offsets, longest + targets, documents, reserve=targets)
     room = np.diff(offsets)[chosen] - longest  # tokens of each document that have the longest context
     count = np.minimum(blocks, room // targets)
     owner, turn = _enumerate(count)
@@ -103,7 +119,7 @@ def sliding(offsets: np.ndarray, length: int, stride: int, documents: int | None
             f"stride={stride} must lie between 1 and the length, {length}:\n"
             "a longer stride would skip tokens. stride=1 gives full context, stride=length disjoint windows."
         )
-    chosen = _choose(offsets, max(minimum, 2), documents)
+    chosen = choose(offsets, max(minimum, 2), documents)
     first, last = offsets[chosen], offsets[chosen + 1] - 1  # the separator; the last token, never fed
     count = 1 + np.maximum(0, -(-(last - first - length) // stride))
     owner, turn = _enumerate(count)
@@ -134,7 +150,7 @@ def per_position(offsets: np.ndarray, length: int, documents: int | None = None,
     Only full windows, so that every position is scored equally often and on the same documents.
     """
     _check_lengths([length])
-    chosen = _choose(offsets, max(minimum, length + 1), documents, reserve=1)
+    chosen = choose(offsets, max(minimum, length + 1), documents, reserve=1)
     owner, turn = _enumerate((np.diff(offsets)[chosen] - 1) // length)
     feed_start = offsets[chosen][owner] + turn * length
     feed_end = feed_start + length
@@ -200,7 +216,7 @@ def _check_lengths(lengths: Sequence[int]) -> None:
         )
 
 
-def _choose(offsets: np.ndarray, minimum: int, documents: int | None, reserve: int = 0) -> np.ndarray:
+def choose(offsets: np.ndarray, minimum: int, documents: int | None, reserve: int = 0) -> np.ndarray:
     """Up to `documents` documents of at least `minimum` tokens, evenly spread over all such; int64.
 
     reserve: tokens of `minimum` that are not context, so that a refusal can name the longest length that

@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 
+from . import parallel
 from .config import ModelConfig
 from .errors import ModelError
 from .extension.base import extended
 from .pe.registry import encodings_for, schemes
 from .positions.registry import plans
 from .registry import Part, unknown
+from .state import apply_model, model_tensors
 from .transformer import Transformer, initialise
 
 
@@ -53,18 +55,24 @@ def build(
 def check_positions(network: Transformer, pe: str, positions: str) -> None:
     """Refuse a position plan that hands out what the encodings have no code for."""
     leaves = [leaf for encoding in network.encodings for leaf in encoding.leaves()]
-    ends = [leaf.max_positions for leaf in leaves if leaf.max_positions is not None]
-    if network.plan.fractional and (ends or any(leaf.whole_positions for leaf in leaves)):
+    if network.plan.fractional and any(leaf.whole_positions or leaf.max_positions is not None for leaf in leaves):
         raise ModelError(
             f"positions={positions} gives fractions, and pe={pe} looks whole positions up.\n"
             f"Try pe=rope or pe=sinusoidal, or positions=randomised"
         )
-    end = network.plan.end(network.train_length, training=True)
-    if end > min(ends, default=end):
+    if network.plan.ids > 1 and not all(leaf.reads for leaf in leaves):
         raise ModelError(
-            f"positions={positions} goes up to position {end - 1}, and pe={pe} has {min(ends)} positions.\n"
-            f"Give the encoding {end} positions, or try positions=contiguous"
+            f"positions={positions} gives every token two numbers, and pe={pe} reads one.\n"
+            f"Try pe=bipe or pe=rope_2d, or positions=contiguous"
         )
+    for leaf in leaves:
+        rows = leaf.max_positions
+        end = network.plan.end(network.train_length, training=True, which=leaf.first_id)
+        if rows is not None and end > rows:
+            raise ModelError(
+                f"positions={positions} goes up to position {end - 1}, and pe={pe} has {rows} positions.\n"
+                f"Give the encoding {end} positions, or try positions=contiguous"
+            )
 
 
 def model_config(options: dict[str, Any]) -> ModelConfig:
@@ -75,8 +83,11 @@ def model_config(options: dict[str, Any]) -> ModelConfig:
     return ModelConfig(**options)
 
 
-def load(run: str | Path) -> Transformer:
-    """The model of a run folder: its newest valid checkpoint, in evaluation mode."""
+def load(run: str | Path, **facts: object) -> Transformer:
+    """The model of a run folder: its newest valid checkpoint, in evaluation mode.
+
+    facts: what it must have been saved with (see `Checkpoint.require`), such as the tokenizer's digest.
+    """
     from .checkpoint import load_model, newest
 
     folder = Path(run)
@@ -85,8 +96,24 @@ def load(run: str | Path) -> Transformer:
         raise ModelError(
             f"run={folder}: no checkpoint in {folder / 'checkpoints'}.\nTrain it first: python train.py ..."
         )
-    with torch.device("meta"):
-        network = build(**checkpoint.state["model"])
-    network.to_empty(device="cpu")
+    checkpoint.require(**facts)
+    network = _unfilled(checkpoint.state["model"], "cpu")
     load_model(checkpoint, network)
     return network.eval()
+
+
+def whole(model: Transformer) -> Transformer:
+    """`model` itself, or of a model that FSDP shards a copy that needs no other rank. To be called on every rank."""
+    if not parallel.sharded(model):
+        return model
+    tensors = model_tensors(model)
+    network = _unfilled(model.config, model.embedding.weight.device)
+    apply_model(tensors, network, "the sharded model")
+    return network.train(model.training)
+
+
+def _unfilled(config: dict[str, Any], device: torch.device | str) -> Transformer:
+    """A model whose parameters hold anything; nothing was drawn for them."""
+    with torch.device("meta"):
+        network = build(**config)
+    return network.to_empty(device=device)

@@ -47,7 +47,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads, shape.head_dim
         channels = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
-        self.qkv = nn.Linear(shape.width, channels, bias=config.bias)
+        self.qkv = nn.Linear(shape.width, channels, bias=config.bias or config.qkv_bias)
         self.out = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=config.bias)
         self.q_norm = HeadNorm(shape.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = HeadNorm(shape.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
@@ -85,17 +85,17 @@ class HeadNorm(nn.RMSNorm):
 
 
 class MLP(nn.Module):
-    """SwiGLU (2002.05202) or GELU."""
+    """SwiGLU (2002.05202) or GELU (1606.08415), which GPT-2 and Bloom approximate with tanh."""
 
     def __init__(self, config: ModelConfig, shape: Shape):
         super().__init__()
         hidden = config.hidden_width
-        self.gated = config.mlp == "swiglu"
+        self.gated, self.approximate = config.mlp == "swiglu", "tanh" if config.mlp == "gelu_tanh" else "none"
         self.up = nn.Linear(shape.width, 2 * hidden if self.gated else hidden, bias=config.bias)
         self.down = nn.Linear(hidden, shape.width, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.gated:
-            return self.down(F.gelu(self.up(x)))
+            return self.down(F.gelu(self.up(x), approximate=self.approximate))
         gate, value = self.up(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * value)

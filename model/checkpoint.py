@@ -47,10 +47,16 @@ class Checkpoint:
     facts: dict
 
     def require(self, **facts: object) -> None:
-        """ModelError naming both values of every fact that differs from what the saver stated."""
-        different = {key: value for key, value in facts.items() if self.facts.get(key) != value}
-        if different:
-            lines = [f"{k}: the checkpoint has {self.facts.get(k)!r}, this run {v!r}" for k, v in different.items()]
+        """ModelError naming both values of every fact that differs from what the saver stated.
+
+        Of a mapping (the options of a model) those keys are compared that both have: options are added over the years.
+        """
+        lines = [
+            f"{name}: the checkpoint has {old!r}, this run {new!r}"
+            for key, value in facts.items()
+            for name, old, new in _different(key, self.facts.get(key), value)
+        ]
+        if lines:
             raise ModelError("\n".join([f"{self.folder} does not belong to this run.", *lines]))
 
     def tensors(self, file: str, prefix: str = "") -> dict[str, Tensor]:
@@ -211,6 +217,14 @@ def _prune(folder: Path, step: int, keep: int) -> None:
             atomic.verify(found[number])
         except ModelError:
             atomic.remove(found[number])
+
+
+def _different(key: str, old: object, new: object) -> list[tuple[str, object, object]]:
+    """Dotted key, old and new value of everything that differs."""
+    if isinstance(new, dict):
+        stated = old if isinstance(old, dict) else {}
+        return [d for k in new if k in stated for d in _different(f"{key}.{k}", stated[k], new[k])]
+    return [] if old == new else [(key, old, new)]
 
 
 def _versions() -> dict[str, str]:

@@ -24,11 +24,17 @@ class ModelConfig:
     width: int = _option("size of the residual stream", 128, minimum=1)
     heads: int = _option("attention heads; width must be a multiple", 4, minimum=1)
     kv_heads: int | None = _option("key/value heads (grouped-query attention); null = heads", None, minimum=1)
-    mlp: str = _option("the feed-forward block", "swiglu", choices=("swiglu", "gelu"))
+    head_dim: int | None = _option("size of a head; null = width / heads", None, minimum=1)
+    mlp: str = _option("the feed-forward block", "swiglu", choices=("swiglu", "gelu", "gelu_tanh"))
     hidden: int | None = _option("width inside the feed-forward block; null = chosen from width", None, minimum=1)
     qk_norm: bool = _option("normalise queries and keys (RMS, per head)", False)
     tie: bool = _option("input and output embedding share one matrix", True)
     bias: bool = _option("biases in the linear layers", False)
+    qkv_bias: bool = _option("biases of queries, keys and values, if nowhere else (Qwen2)", False)
+    norm: str = _option("the normalisations", "rmsnorm", choices=("rmsnorm", "layernorm"))
+    sandwich: bool = _option("also normalise what attention and feed-forward block add (GLM-4-0414)", False)
+    parallel: bool = _option("attention and feed-forward block read the same input (GPT-NeoX)", False)
+    embedding_norm: bool = _option("normalise the token embeddings (Bloom)", False)
     dropout: float = _option("probability of dropping an activation", 0.0, minimum=0.0, maximum=0.95)
     norm_eps: float = _option("epsilon of the normalisations", 1e-5, minimum=1e-12)
     name: str = _option("what the size is called in folder names and tables; changes nothing", "custom")
@@ -41,11 +47,11 @@ class ModelConfig:
                 raise ModelError(f"model.{item.name}={value}: expected one of {', '.join(choices)}")
             if lowest is not None and value is not None and value < lowest:
                 raise ModelError(f"model.{item.name}={value}: expected {lowest} or more")
-        if self.width % self.heads:
+        if self.head_dim is None and self.width % self.heads:
             near = max(self.heads, round(self.width / self.heads) * self.heads)
             raise ModelError(
                 f"model.width={self.width} is not a multiple of model.heads={self.heads}: "
-                f"every head has the same size.\nTry model.width={near}"
+                f"every head has the same size.\nTry model.width={near}, or give the size: model.head_dim=64"
             )
         if self.kv_heads and self.heads % self.kv_heads:
             fitting = [n for n in range(1, self.heads + 1) if self.heads % n == 0]
@@ -56,15 +62,12 @@ class ModelConfig:
             )
 
     @property
-    def head_dim(self) -> int:
-        return self.width // self.heads
-
-    @property
     def hidden_width(self) -> int:
         """`hidden`, or a block of about 8 width^2 parameters: 4 width for GELU, 8/3 width for SwiGLU's two inputs."""
         if self.hidden is not None:
             return self.hidden
-        return 4 * self.width if self.mlp == "gelu" else 16 * round(self.width * 8 / 3 / 16)
+        return 16 * round(self.width * 8 / 3 / 16) if self.mlp == "swiglu" else 4 * self.width
 
     def shape(self, train_length: int) -> Shape:
-        return Shape(self.width, self.heads, self.kv_heads or self.heads, self.head_dim, self.layers, train_length)
+        head_dim = self.head_dim or self.width // self.heads
+        return Shape(self.width, self.heads, self.kv_heads or self.heads, head_dim, self.layers, train_length)

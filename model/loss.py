@@ -30,6 +30,16 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
 
 
+def token_hits(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Whether no other token is likelier than the target, bool (N,). Arguments as for `token_nll`."""
+    dtype = _compute_dtype(hidden)
+    weight = weight.to(dtype)
+    parts = []
+    for h, t in zip(hidden.split(_rows(len(weight))), targets.split(_rows(len(weight))), strict=True):
+        parts.append((h.to(dtype) @ weight.T).argmax(1) == t)
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool, device=hidden.device)
+
+
 def mean_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy, a scalar with gradient: hidden (N, D), weight (V, D), targets (N,)."""
     return _MeanNLL.apply(hidden, weight, targets, _compute_dtype(hidden))

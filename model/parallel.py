@@ -6,8 +6,11 @@ Every function works in a world of 1 without a process group, so the training lo
 are not gradients travel as JSON or numbers over gloo on the CPU, also beside NCCL: no pickle, no GPU synchronisation.
 """
 
+import ctypes
 import json
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -44,6 +47,7 @@ def setup(device: str = "auto", timeout: float = 600.0) -> Ranks:
     kind = _device_kind(device)
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return Ranks(0, 1, 0, torch.device(kind))
+    _stop_with_the_launcher()
     rank, world, local = (_number(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     where = torch.device(kind)
     if kind == "cuda":
@@ -173,6 +177,11 @@ def accumulate(model: nn.Module, last: bool) -> AbstractContextManager:
     return nullcontext()
 
 
+def sharded(model: nn.Module) -> bool:
+    """Whether FSDP gave each rank a part of the parameters."""
+    return any(hasattr(p, "full_tensor") for p in model.parameters())
+
+
 def full(tensor: Tensor) -> Tensor:
     """The whole of a tensor of which FSDP gave this rank a shard; other tensors as they are. Collective."""
     gather = getattr(tensor, "full_tensor", None)  # a DTensor's; to import its module costs a second that few runs need
@@ -211,7 +220,7 @@ def _fsdp(model: nn.Module, ranks: Ranks) -> nn.Module:
     fully_shard(model, mesh=mesh)
     for name, p in model.named_parameters():  # sharding makes new parameters, which would forget `no_decay`
         vars(p).update(marks[name])
-    for method in ("loss", "nll"):  # ways into the model other than calling it
+    for method in ("loss", "nll", "answers", "last_logits"):  # ways into the model other than calling it
         if hasattr(model, method):
             register_fsdp_forward_method(model, method)
     return model
@@ -229,6 +238,14 @@ def _device_kind(device: str) -> str:
     if not present[device]:
         raise ModelError(f"device={device}: torch finds none on this machine. Use device=auto.")
     return device
+
+
+def _stop_with_the_launcher() -> None:
+    """Let the kernel send SIGTERM when torchrun is gone. Killed, or hit by a signal that it was not told to handle
+    (--signals-to-handle), it would leave its ranks running."""
+    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
+        ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGTERM))
 
 
 def _number(name: str) -> int:

@@ -10,17 +10,18 @@ Shapes: B batch, T tokens, D width, V vocabulary.
 
 import hashlib
 from dataclasses import dataclass
-
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attention import MLP, Attention, LayerCache, Prepared
 from .config import ModelConfig
 from .errors import ModelError
-from .loss import mean_nll, token_nll
+from .loss import mean_nll, token_hits, token_nll
+from .norm import norm
 from .pe.base import Context, PositionEncoding
 from .positions.base import PositionPlan
 from .shape import Shape
@@ -34,6 +35,7 @@ class Cache:
 
     layers: list[LayerCache]
     length: int = 0
+    tokens: Tensor | None = None  # (B, length), for position plans that look at them
     capacity: int | None = None  # tokens it will hold in the end; random position plans have to know
     positions: Tensor | None = None  # of `capacity` tokens, where they are drawn all at once
 
@@ -41,15 +43,17 @@ class Cache:
 class Layer(nn.Module):
     def __init__(self, config: ModelConfig, shape: Shape):
         super().__init__()
-        self.attention_norm = nn.RMSNorm(shape.width, eps=config.norm_eps)
+        self.attention_norm = norm(config, shape.width)
         self.attention = Attention(config, shape)
-        self.mlp_norm = nn.RMSNorm(shape.width, eps=config.norm_eps)
+        self.attention_out_norm = norm(config, shape.width) if config.sandwich else nn.Identity()
+        self.mlp_norm = norm(config, shape.width)
         self.mlp = MLP(config, shape)
-        self.dropout = config.dropout
+        self.mlp_out_norm = norm(config, shape.width) if config.sandwich else nn.Identity()
+        self.parallel, self.dropout = config.parallel, config.dropout
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
-        x = x + self._drop(self.attention(self.attention_norm(x), *args, **kwargs))
-        return x + self._drop(self.mlp(self.mlp_norm(x)))
+        y = x + self._drop(self.attention_out_norm(self.attention(self.attention_norm(x), *args, **kwargs)))
+        return y + self._drop(self.mlp_out_norm(self.mlp(self.mlp_norm(x if self.parallel else y))))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -71,9 +75,11 @@ class Transformer(nn.Module):
         self.config: dict[str, Any] = {}  # what `model.build` was given; checkpoints keep it
         self.shape, self.vocab_size, self.train_length = shape, vocab_size, shape.train_length
         self.plan, self.dropout, self.kernel = plan, config.dropout, "auto"
+        self.checkpoint_activations = False  # in training compute a layer again rather than keep what it computed
         self.embedding = nn.Embedding(vocab_size, shape.width)
+        self.embedding_norm = norm(config, shape.width) if config.embedding_norm else nn.Identity()
         self.layers = nn.ModuleList(Layer(config, shape) for _ in range(shape.layers))
-        self.norm = nn.RMSNorm(shape.width, eps=config.norm_eps)
+        self.norm = norm(config, shape.width)
         self.head = None if config.tie else nn.Linear(shape.width, vocab_size, bias=False)
         self.use_encodings(encodings)
 
@@ -116,6 +122,16 @@ class Transformer(nn.Module):
         x = self.hidden(tokens, generator=generator)
         return token_nll(x[scored], self.output_weight, targets[scored])
 
+    @torch.no_grad()
+    def answers(
+        self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`nll`, and whether each scored target is the likeliest token, bool (number scored,)."""
+        scored = targets != UNSCORED
+        x = self.hidden(tokens, generator=generator)[scored]
+        known = self.output_weight, targets[scored]
+        return token_nll(x, *known), token_hits(x, *known)
+
     def last_logits(
         self, tokens: Tensor, cache: Cache | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -131,7 +147,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Normalised outputs of the last layer (B, T, D)."""
         context = self._context(tokens, cache, documents, generator)
-        x = self.embedding(tokens)
+        x = self.embedding_norm(self.embedding(tokens))
         for leaf in self._leaves():
             x = leaf.embed(x, context)
         if self.dropout:
@@ -140,7 +156,11 @@ class Transformer(nn.Module):
         for index, layer in enumerate(self.layers):
             which = self.encoding_of_layer[index]
             memory = None if cache is None else cache.layers[index]
-            x = layer(x, self.encodings[which], context, prepared[which], memory, self.kernel)
+            inputs = x, self.encodings[which], context, prepared[which], memory, self.kernel
+            if self.checkpoint_activations and self.training and cache is None:
+                x = checkpoint(layer, *inputs, use_reentrant=False)
+            else:
+                x = layer(*inputs)
         if cache is not None:
             cache.length += tokens.shape[1]
         return self.norm(x)
@@ -156,7 +176,11 @@ class Transformer(nn.Module):
     @property
     def max_positions(self) -> int | None:
         """Longest sequence that there are positions for, None if there is no limit."""
-        limits = [self.plan.max_length, *(leaf.max_positions for leaf in self._leaves())]
+        limits = [self.plan.max_length]
+        for leaf in self._leaves():
+            rows = leaf.max_positions
+            if rows is not None and self.plan.end(rows + 1, self.training, leaf.first_id) > rows:
+                limits.append(rows)  # otherwise no sequence gets there, however long it is
         return min((limit for limit in limits if limit is not None), default=None)
 
     @property
@@ -194,6 +218,9 @@ class Transformer(nn.Module):
                 len(tokens), length, tokens.device, self.training, generator, tokens=tokens, documents=documents
             )
 
+        if cache is not None:
+            tokens = cache.tokens = tokens if cache.tokens is None else torch.cat([cache.tokens, tokens], dim=1)
+
         if cache is None or not (self.plan.drawn and self.plan.active(self.training)):
             return planned(total)
         if total > (cache.capacity or 0):
@@ -220,7 +247,7 @@ def initialise(model: Transformer, seed: int) -> None:
     attention.qkv, mlp.up       N(0, 1 / fan_in)
     attention.out, mlp.down     N(0, 1 / (2 * layers * fan_in)): the residual stream's variance stays near 1
     norms                       1
-    linear biases               0
+    biases                      0, those of LayerNorm too
     encodings                   each scheme's own `reset`
 
     Each draw has a generator of its own, seeded with (seed, name). So with one seed all schemes start from the same
@@ -232,15 +259,15 @@ def initialise(model: Transformer, seed: int) -> None:
     for name, module in model.named_modules():
         if name.startswith("encodings"):
             continue
-        if isinstance(module, nn.RMSNorm):
+        if getattr(module, "bias", None) is not None:
+            module.bias.zero_()
+        if isinstance(module, nn.RMSNorm | nn.LayerNorm):
             module.weight.fill_(1)
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(0, 0.02, generator=generator_for(seed, name, module.weight.device))
         elif isinstance(module, nn.Linear):
             std = module.in_features**-0.5 * (deep if name.endswith((".out", ".down")) else 1.0)
             module.weight.normal_(0, std, generator=generator_for(seed, name, module.weight.device))
-            if module.bias is not None:
-                module.bias.zero_()
     for name, module in model.encodings.named_modules():
         if isinstance(module, PositionEncoding) and any(True for _ in module.parameters()):
             module.reset(generator_for(seed, f"encodings.{name}", next(module.parameters()).device))

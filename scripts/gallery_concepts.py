@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from model.errors import ModelError
 from model.pe.registry import schemes
+from model.positions.base import PositionPlan
 from model.positions.registry import plans
 from model.shape import Shape
 
@@ -142,14 +145,13 @@ def position_plans() -> Figure:
     tokens = torch.randint(100, (batch, length), generator=generator)
     documents = (torch.arange(length) >= torch.tensor([[5], [9], [12], [7]])).long()
 
-    def dots(name: str) -> Callable[[Axes], None]:
-        plan = plans.create(shape, name)
-
+    def dots(name: str, plan: PositionPlan) -> Callable[[Axes], None]:
         def draw(ax: Axes) -> None:
             for training, rows, top in ((True, batch, 0), (False, 2, batch + 0.7)):
                 own = generator if training else None
                 place = plan.positions(rows, length, tokens.device, training, own, tokens[:rows], documents[:rows])
-                for number, positions in enumerate(place.expand(rows, -1)):
+                first = place if place.dim() == 2 else place[..., 0]  # of two ids a token
+                for number, positions in enumerate(first.expand(rows, -1)):
                     restarted = (positions.diff(prepend=positions[:1]) < 0).cumsum(
                         0
                     )  # another colour for each document
@@ -164,8 +166,16 @@ def position_plans() -> Figure:
 
         return draw
 
-    names = plans.names()
-    return row([(2.0, dots(name)) for name in names], height=1.5, columns=4)
+    return row([(2.0, dots(name, plan)) for name, plan in ready(shape).items()], height=1.5, columns=5)
+
+
+def ready(shape: Shape) -> dict[str, PositionPlan]:
+    """The plans by name, but for those that have to be told something before they can work."""
+    made = {}
+    for name in plans.names():
+        with suppress(ModelError):
+            made[name] = plans.create(shape, name)
+    return made
 
 
 def logarithmic(ax: Axes, x: np.ndarray) -> None:

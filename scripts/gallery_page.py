@@ -22,7 +22,7 @@ are alike, so what differs is the work of the encoding.
   against the distance on a logarithmic axis. A logit 5 lower is a weight 150 times smaller. A line that ends is a key
   that cannot be seen. Where a query at L sees it otherwise, that is dotted.
 * **attention at L, at 4L**: the same for every query (row) and key (column) of the second head; dark is the largest of
-  a row, white a logit of 10 less, grey hidden.
+  a row, white the logit that the picture names (relative to the darkest), grey hidden.
 * **code of each position, cosine of two codes**: what is added to the embedding, and how alike two positions are.
 """
 

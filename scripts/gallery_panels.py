@@ -22,7 +22,7 @@ HEADS = ("#c65805", "#c3a944", "#179186", "#4145c1")
 WEIGHT = LinearSegmentedColormap.from_list("weight", ["#ffffff", "#cfe3ff", "#54afff", "#4145c1", "#2b2e8c"])
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#821c14", "#c65805", "#fbfbfd", "#4145c1", "#12164f"])
 LOWEST = -20.0  # a logit so far below the query's own gives no weight
-PALEST = -10.0  # and in the maps one so far below the largest of its row is white
+PALEST = (-10.0, -0.5)  # in the maps white is the lowest logit of all, but never lower or higher than these
 STYLE = {
     "font.size": 8.5,
     "axes.titlesize": 9,
@@ -35,7 +35,8 @@ STYLE = {
     "ytick.color": FAINT,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "legend.frameon": False,
+    "legend.framealpha": 0.75,
+    "legend.edgecolor": "none",
     "legend.fontsize": 7.5,
     "lines.linewidth": 1.6,
     "savefig.bbox": "tight",
@@ -64,10 +65,15 @@ def portrait_figure(portrait: Portrait) -> Figure:
 def map_panels(portrait: Portrait) -> list[Panel]:
     """One kind of layer at both lengths, several kinds at the longer one."""
     panels: list[Panel] = []
-    for layers, pictures in portrait.maps.items():
-        for logits in pictures if len(portrait.maps) == 1 else pictures[-1:]:
-            which = "" if len(portrait.maps) == 1 else f", layer{'s' if ',' in layers else ''} {layers}"
-            panels.append((1.0, lambda ax, x=logits, t=which: draw_map(ax, x, t)))
+    drawn = {
+        layers: pictures if len(portrait.maps) == 1 else pictures[-1:] for layers, pictures in portrait.maps.items()
+    }
+    lowest = min((float(np.nanmin(logits)) for pictures in drawn.values() for logits in pictures), default=0.0)
+    white = min(max(lowest, PALEST[0]), PALEST[1])
+    for layers, pictures in drawn.items():
+        which = "" if len(drawn) == 1 else f", layer{'s' if ',' in layers else ''} {layers}"
+        for logits in pictures:
+            panels.append((1.0, lambda ax, x=logits, t=which: draw_map(ax, x, t, white, lowest)))
     if portrait.maps and portrait.ends is not None:
         panels.append((1.0, lambda ax: draw_end(ax, portrait.ends)))
     return panels
@@ -146,12 +152,14 @@ def draw_positions(ax: Axes, values: np.ndarray, title: str, label: str) -> None
     distance_axis(ax, len(values))
 
 
-def draw_map(ax: Axes, logits: np.ndarray, layers: str) -> None:
+def draw_map(ax: Axes, logits: np.ndarray, layers: str, white: float, lowest: float) -> None:
     length = len(logits)
     picture = np.ma.masked_invalid(pooled(logits, length // 256) if length > 256 else logits)
     ax.set_facecolor(HIDDEN)
     extent = (0, length, length, 0)
-    ax.imshow(picture, cmap=WEIGHT, norm=Normalize(PALEST, 0), interpolation="nearest", extent=extent)
+    ax.imshow(picture, cmap=WEIGHT, norm=Normalize(white, 0), interpolation="nearest", extent=extent)
+    scale = f"white: {white:.2g}{' and less' if lowest < white - 1e-3 else ''}" if lowest < -1e-6 else "all alike"
+    ax.text(0.97, 0.97, scale, transform=ax.transAxes, ha="right", va="top", fontsize=7, color=FAINT)
     ax.set(title=f"attention at {'' if length == LENGTH else length // LENGTH}L{layers}", xlabel="key", ylabel="query")
     both_axes(ax, length)
 

@@ -13,7 +13,7 @@ from typing import Any
 from configs.cli import guarded
 from configs.errors import ConfigError
 from configs.schema import key
-from configs.validate import build
+from configs.validate import build, show
 from data.tokenizer import Tokenizer
 
 
@@ -90,7 +90,8 @@ def read(words: list[str]) -> GenerateConfig:
 
 
 def usage() -> str:
-    lines = [f"  {f.name}={DEFAULTS.get(f.name, '...')}".ljust(22) + f.metadata["doc"] for f in fields(GenerateConfig)]
+    shown = {f.name: show(DEFAULTS[f.name]) if f.name in DEFAULTS else "..." for f in fields(GenerateConfig)}
+    lines = [f"  {f.name}={shown[f.name]}".ljust(22) + f.metadata["doc"] for f in fields(GenerateConfig)]
     return "\n".join(["python -m scripts.generate run=FOLDER prompt='...' [key=value ...]", "", *lines])
 
 

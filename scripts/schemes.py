@@ -1,7 +1,7 @@
 """python -m scripts.schemes [--names | --markdown | --overview] [--write FILE ...]: every position encoding there is.
 
---write replaces what stands between `<!-- schemes:table -->` and `<!-- /schemes:table -->`, or the same with
-`overview`, in files such as README.md. --names needs no torch.
+--write (`make table`) renews what stands between `<!-- schemes: start -->` and `<!-- schemes: end -->`, the families
+and their names, and between `<!-- table of schemes: start -->` and its end, the whole table. --names needs no torch.
 """
 
 import argparse
@@ -112,19 +112,23 @@ def write(path: Path) -> bool:
         raise ConfigError(f"--write {path}: there is no such file.")
     before = path.read_text(encoding="utf-8")
     after, found = before, 0
-    for what, make in (("table", table), ("overview", overview)):
-        begin, end = f"<!-- schemes:{what} -->", f"<!-- /schemes:{what} -->"
-        if begin in after and end in after:
-            after = re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{make(path.parent)}\n{end}", after, flags=re.DOTALL)  # noqa: B023
+    for what, make in MADE.items():
+        between = re.compile(f"(<!-- {what}: start[^>]*-->\n).*?(<!-- {what}: end -->)", re.DOTALL)
+        if between.search(after):
+            made = make(path.parent)
+            after = between.sub(lambda marks, made=made: f"{marks[1]}{made}\n{marks[2]}", after)
             found += 1
     if not found:
         raise ConfigError(
             f"--write {path}: it has no place for the schemes.\n"
-            "Put <!-- schemes:table --> <!-- /schemes:table --> into it, or the same with overview"
+            "Put the lines <!-- schemes: start --> and <!-- schemes: end --> into it"
         )
     if after != before:
         path.write_text(after, encoding="utf-8")
     return after != before
+
+
+MADE = {"schemes": overview, "table of schemes": table}  # what stands between markers of this name
 
 
 if __name__ == "__main__":

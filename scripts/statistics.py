@@ -157,6 +157,51 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """Of one scheme: its mean reciprocal rank over the tasks, percentile interval, share of resamples in which it has
+    the highest (or the lowest) of all."""
+
+    mrr: float
+    low: float
+    high: float
+    first: float
+    last: float
+
+
+def reciprocal_ranks(scores: np.ndarray) -> np.ndarray:
+    """1 / rank of each scheme, the highest score being rank 1: (M, ...) -> (M, ...).
+
+    Schemes with the same score share the mean of their ranks: five that solve nothing are all third.
+    """
+    above = (scores[None] > scores[:, None]).sum(axis=1)
+    equal = (scores[None] == scores[:, None]).sum(axis=1)  # itself among them
+    return 1 / (1 + above + (equal - 1) / 2)
+
+
+def mean_reciprocal_rank(
+    matches: list[np.ndarray], resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
+) -> list[Ranking]:
+    """Schemes ranked by their share of right answers on each task, 1 / rank averaged over tasks (2305.19466).
+
+    matches: for each task (M, S, Q) right answers of M schemes with S seeds to the same Q questions, 0 or 1.
+    Seeds and questions are resampled, on each task anew; the tasks are the ones there are.
+    Raises ValueError for shapes that do not fit together.
+    """
+    if not matches or len({task.shape[0] for task in matches}) != 1 or any(task.ndim != 3 for task in matches):
+        raise ValueError(f"matches {[task.shape for task in matches]} are not (schemes, seeds, questions) for each task")
+    point = np.mean([reciprocal_ranks(task.mean(axis=(1, 2))) for task in matches], axis=0)
+    draws = np.zeros((len(point), resamples))
+    for number, task in enumerate(matches):
+        shares = bootstrap_means(task.astype(np.float64), np.ones(task.shape[2]), resamples, seed + number)
+        draws += reciprocal_ranks(np.round(shares.T, 12)) / len(matches)  # equal shares, whatever the order of summing
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    best, worst = draws.max(axis=0), draws.min(axis=0)
+    first, last = (np.isclose(draws, end).mean(axis=1) for end in (best, worst))
+    columns = zip(point.tolist(), low.tolist(), high.tolist(), first.tolist(), last.tolist(), strict=True)
+    return [Ranking(*values) for values in columns]
+
+
 def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's score interval of a share, e.g. of exact matches (Wilson 1927). Never leaves [0, 1]."""
     if trials < 1 or not 0 <= successes <= trials:

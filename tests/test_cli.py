@@ -204,7 +204,7 @@ def test_help_names_groups_keys_and_examples():
     assert "python train.py -m pe=" in said
     assert "train.length=128" in said
     assert max(map(len, said.splitlines())) <= 110
-    assert "protocol=fixed_targets" in text("eval")
+    assert "fixed_targets" in text("eval")
 
 
 def test_examples_of_the_help_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import yaml
 
 from data.corpus import OPTIONS, Corpus, check, default_cache, prepare
 from data.errors import DataError
+from data.file_lock import alone
 from data.tokenizer import train_bpe
 
 ROOT = Path(__file__).parent.parent
@@ -221,9 +224,44 @@ def test_two_processes_prepare_at_once(folder, tmp_path):
     processes = [start(chosen) for _ in range(2)]
     results = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], results
-    assert results[0] == results[1]
-    assert results[0][1] == ""  # no progress bar off a terminal
+    assert results[0][0] == results[1][0]
+    said = sorted(result[1] for result in results)
+    assert said[0] == ""  # no progress bar off a terminal
+    assert said[1] == "" or said[1].startswith("waiting for process ")  # unless one was over before the other began
     assert os.listdir(tmp_path / "cache") == [prepare(chosen).folder.name]
+
+
+def test_who_finds_a_preparation_under_way_waits_for_it(folder, tmp_path, capsys):
+    chosen = options(tmp_path, path=str(folder))
+    name = prepare(chosen, cache=tmp_path / "cache").folder.name  # the name is all that is wanted of it
+    shutil.rmtree(tmp_path / "cache" / name)
+    lock = tmp_path / "cache" / f"{name}.lock"
+    with ThreadPoolExecutor() as pool:
+        with alone(lock, lambda holder: pytest.fail("nobody else is here")):
+            waiting = pool.submit(prepare, chosen)
+            time.sleep(0.5)
+            assert not waiting.done()
+            assert os.listdir(tmp_path / "cache") == [lock.name]
+        assert len(everything(waiting.result(20))) == 60
+    assert f"waiting for process {os.getpid()} on" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "cache") == [name]
+
+
+def test_the_lock_of_a_killed_process_holds_nobody_up(folder, tmp_path, capsys):
+    chosen = options(tmp_path, path=str(folder))
+    name = prepare(chosen).folder.name
+    shutil.rmtree(tmp_path / "cache" / name)
+    (tmp_path / "cache" / f"{name}.lock").write_text("process 1 on elsewhere")
+    assert len(everything(prepare(chosen))) == 60
+    assert capsys.readouterr().err == ""
+    assert os.listdir(tmp_path / "cache") == [name]
+
+
+def test_documents_limits_how_much_is_read(folder, tmp_path):
+    first = prepare(options(tmp_path, path=str(folder), documents=20))
+    names = sorted(folder.rglob("*.txt"))[:20]
+    assert sorted(everything(first)) == sorted(path.read_text(encoding="utf-8") for path in names)
+    assert prepare(options(tmp_path, path=str(folder))).folder != first.folder
 
 
 def test_a_process_that_is_killed_leaves_no_corpus(folder, tmp_path):
@@ -238,7 +276,8 @@ def test_a_process_that_is_killed_leaves_no_corpus(folder, tmp_path):
     process.kill()
     process.communicate()
     left = list(cache.iterdir())
-    assert [".tmp-" in path.name for path in left] == [True]
+    assert sorted(path.suffix == ".lock" for path in left) == [False, True]
+    left = [path for path in left if ".tmp-" in path.name]
     for path in [*left[0].iterdir(), left[0]]:
         os.utime(path, (0, 0))  # as if it were killed long ago
     corpus = prepare(chosen)

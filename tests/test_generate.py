@@ -1,4 +1,6 @@
-"""Generation: the cache gives the text that no cache gives, past the training length too; sampling keeps its promises."""
+"""Generation: the cache gives the text that no cache gives, past the training length too; sampling is as promised."""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,11 +9,14 @@ from hypothesis import strategies as st
 from tiny_models import TRAIN_LENGTH, VOCABULARY, shared, tiny, tokens
 from torch import Tensor
 
-from model import build
+from configs.errors import ConfigError
+from data.tokenizer import ByteTokenizer
+from model import build, checkpoint
 from model.errors import ModelError
 from model.generate import choose, generate, limited, stream
 from model.pe.registry import names
 from model.transformer import Transformer
+from scripts import generate as script
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -161,3 +166,72 @@ def test_prompts_of_equal_length_may_be_lists() -> None:
         generate(model, [[1, 2, 3], [4, 5, 6]], 4, temperature=0),
         generate(model, torch.tensor([[1, 2, 3], [4, 5, 6]]), 4, temperature=0),
     )
+
+
+# ---- the command
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a model that has learned nothing, over bytes."""
+    folder = tmp_path_factory.mktemp("runs") / "rope-tiny"
+    folder.mkdir()
+    ByteTokenizer().save(folder)
+    model = build(257, 16, {"layers": 2, "width": 32, "heads": 4, "tie": False}, "rope", seed=1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    checkpoint.save(folder / "checkpoints", 1, model, optimizer, {"model": model.config})
+    return folder
+
+
+def test_the_command_writes_what_the_model_generates(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"run={run_folder}", "prompt=Añ =", "length=60", "seed=3", "temperature=0.5", "top_p=null"]
+    assert script.main(words) == 0
+    first = capsys.readouterr().out
+    assert script.main(words) == 0
+    assert capsys.readouterr().out == first
+    assert script.main([*words, "seed=4"]) == 0
+    assert capsys.readouterr().out != first
+    assert first.startswith("Añ =")
+    assert first.endswith("\n")
+    greedy_words = [f"run={run_folder}", "prompt=abc", "length=40", "temperature=0"]
+    assert script.main(greedy_words) == 0
+    tokenizer = ByteTokenizer()
+    model = build(257, 16, {"layers": 2, "width": 32, "heads": 4, "tie": False}, "rope", seed=1).eval()
+    expected = greedy(model, torch.tensor([[256, *b"abc"]]), 40)[0, 1:].tolist()
+    end = expected.index(256) if 256 in expected else len(expected)
+    assert capsys.readouterr().out == tokenizer.decode(expected[:end]) + "\n"
+
+
+def test_several_samples_differ(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main([f"run={run_folder}", "prompt=a", "samples=2", "length=20"]) == 0
+    out = capsys.readouterr().out
+    first, second = out.split("--- 2 of 2\n")
+    assert first.removeprefix("--- 1 of 2\n") != second
+
+
+def test_an_extension_is_put_on_for_the_whole_length(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"run={run_folder}", "prompt=abc", "length=40", "temperature=0"]
+    assert script.main(words) == 0
+    plain = capsys.readouterr().out
+    assert script.main([*words, "extension=pi"]) == 0
+    assert capsys.readouterr().out != plain
+    with pytest.raises(ModelError, match="t5_rescale"):
+        script.main([*words, "extension=t5_rescale"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["prompt=a"], "run"),
+        (["run=nowhere", "prompt=a"], "run=nowhere"),
+        (["run=.", "temprature=1"], "Did you mean temperature"),
+        (["run=.", "temperature=hot"], "temperature=hot"),
+        (["run=.", "length=0"], "length=0"),
+        (["run=.", "top_p=2"], "top_p=2"),
+        (["run=.", "prompt"], "key=value"),
+    ],
+)
+def test_bad_words_are_answered(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refusal:
+        script.main(words)
+    assert len(str(refusal.value).splitlines()) <= 3

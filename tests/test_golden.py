@@ -20,12 +20,13 @@ WRITE = "python -m pytest tests/test_golden.py --golden=write"
 
 
 def numbers(name: str) -> dict:
-    model = tiny(name)
+    model = tiny(name, width=64)  # heads of 16: with 8 channels a partial rotation turns a single pair, in any layout
     last = logits(model, tokens(1, longest(model, 2 * TRAIN_LENGTH)))[0, -1, :8]
-    x = tokens(4, TRAIN_LENGTH + 1)
+    x = tokens(2, TRAIN_LENGTH + 1)
     inputs, targets = x[:, :-1], x[:, 1:]
-    # A large epsilon: Adam's usual 1e-8 turns the rounding noise of a zero gradient into full steps.
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.95), eps=1e-3, weight_decay=0.1)
+    # Gentle steps: between AVX-512, AVX2 and scalar code the loss then moves by 3e-7; with lr=1e-3 it was 5e-5, because
+    # the embeddings start at 0.02. A large epsilon: 1e-8 would turn the rounding noise of a zero gradient into steps.
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, betas=(0.9, 0.95), eps=1e-3, weight_decay=0.1)
     for _ in range(20):
         optimizer.zero_grad()
         model.loss(inputs, targets).backward()

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from model import kernels
 from model.kernels import View, attend
-from model.toeplitz import antidiagonal_sums, attention, hankel
 from model.pe.base import Context, DistanceBias, PositionEncoding
 from model.shape import Shape
+from model.toeplitz import antidiagonal_sums, attention, hankel
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADS, DIM = 4, 8
@@ -87,7 +87,11 @@ def inputs(queries: int, keys: int, kv_heads: int = HEADS) -> tuple[Tensor, Tens
 
 
 def view_of(
-    encoding: PositionEncoding, queries: int, keys: int, positions: Tensor | None = None, documents: Tensor | None = None
+    encoding: PositionEncoding,
+    queries: int,
+    keys: int,
+    positions: Tensor | None = None,
+    documents: Tensor | None = None,
 ) -> View:
     context = Context(
         torch.arange(keys)[None] if positions is None else positions,
@@ -187,20 +191,23 @@ def test_hankel_is_a_gather(heads: int, first: int, rows: int, columns: int, spa
 @pytest.mark.parametrize("reach", [None, 3])
 @pytest.mark.parametrize("sink", [False, True])
 @pytest.mark.parametrize("keep", [0, 1024])
-def test_the_written_backward_is_the_gradient(reach: int | None, sink: bool, keep: int, monkeypatch) -> None:
-    """Weights stored and weights computed again; more keys than queries; a table of learned biases; a sink."""
+@pytest.mark.parametrize("cache", [1, 2**21])
+def test_the_written_backward_is_the_gradient(
+    reach: int | None, sink: bool, keep: int, cache: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights stored and computed again; one sequence or all at a time; cached keys; learned biases; a sink."""
     monkeypatch.setattr("model.toeplitz.KEEP", keep)
+    monkeypatch.setattr("model.toeplitz.CACHE", cache)
     q, k, v = (torch.randn(2, 3, n, 4, requires_grad=True) for n in (7, 9, 9))
     table = torch.randn(3, 12, requires_grad=True)
     logit = torch.randn(3, requires_grad=True) if sink else None
     inputs = [t for t in (q, k, v, table, logit) if t is not None]
-    got = attention(q, k, v, table, logit, 0.5, reach, chunk=4)
 
     i, j = torch.arange(2, 9)[:, None], torch.arange(9)
     visible = (j <= i) & (i - j < (reach or 9))
-    if reach is not None:  # blocks start at the first key that any of their queries reaches; the table hides the rest
-        table_ = torch.where(torch.arange(12) < reach, table, -torch.inf)
-        got = attention(q, k, v, table_, logit, 0.5, reach, chunk=4)
+    # Blocks start at the first key that any of their queries reaches; the table hides the rest.
+    hidden = table if reach is None else torch.where(torch.arange(12) < reach, table, -torch.inf)
+    got = attention(q, k, v, hidden, logit, 0.5, reach, chunk=4)
     s = q @ k.transpose(2, 3) * 0.5 + table[:, (i - j).clamp(min=0)]
     s = torch.where(visible, s, -torch.inf)
     full = s if logit is None else torch.cat([s, logit[None, :, None, None].expand(2, 3, 7, 1)], -1)

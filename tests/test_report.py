@@ -132,6 +132,9 @@ def test_usable_length(report):
 def test_the_text_has_the_numbers_and_what_could_not_be_measured(report, text):
     ppl = point(report, "rope", 2048)["ppl"]
     assert f"{ppl[0]:.1f} ({ppl[1]:.1f}–{ppl[2]:.1f})" in text
+    best, other = (point(report, scheme, 2048)["ppl"][0] for scheme in ("kerple_log", "rope"))
+    assert f"**{best:.2f}**" in text
+    assert f"**{other:.1f}**" not in text
     rows = [row for row in text.splitlines() if row.startswith("| learned |")]
     assert rows[1].count("n/a") == 4
     assert "learned from 256 tokens (the table has 128 positions, asked for 256)" in text

@@ -202,3 +202,18 @@ def test_models_that_use_no_context_are_not_praised_for_being_flat(tmp_path):
     _, text = report_on(tmp_path)
     assert "Hardly use context at all: alibi (+0.000)" in text
     assert "rope (" not in next(row for row in text.splitlines() if "Hardly use context" in row)
+
+
+def test_a_difference_is_read_in_the_order_of_its_sentence(tmp_path):
+    """t5 is ahead at the training length and behind at the longest: the table holds alibi - t5 at both."""
+    for scheme in ("t5", "alibi"):
+        write_run(tmp_path, scheme, 0, window=False)
+    report, _ = report_on(tmp_path)
+    home = next(pair for pair in report["studies"][0]["pairs"] if pair["length"] == 128)
+    assert (home["a"], home["b"]) == ("alibi", "t5")
+    assert home["difference"]["mean"] > 0
+    sentence = dict(report["findings"])["In-domain"]
+    assert "runs from t5, " in sentence
+    d = home["difference"]
+    numbers = f"−{d['mean']:.3f} nats per token [−{d['high']:.3f}, {-d['low']:+.3f}]".replace("-", "−")
+    assert numbers in sentence

@@ -32,6 +32,9 @@ OTHER = {  # another value for every key that the name must not depend on
     "train.threads": 7,
     "train.device": "cuda",
     "train.compile": True,
+    "train.checkpoint_activations": True,
+    "train.parallel": "fsdp",
+    "train.timeout": 7.0,
     "data.cache": "/elsewhere",
 }
 HOLDER = """

@@ -8,7 +8,7 @@ from model import build
 from model.errors import ModelError
 from model.kernels import View, attend
 from model.pe.base import Context, PositionEncoding
-from model.pe.registry import encodings_for
+from model.pe.registry import encodings_for, schemes
 from model.shape import Shape
 
 torch.set_num_threads(1)
@@ -163,7 +163,7 @@ def test_a_sink_is_one_more_key_without_a_value() -> None:
         ("irope", "llama4", "Llama4TextConfig", ("chunked_attention",), 500_000.0),
         ("gpt_oss", "gpt_oss", "GptOssConfig", ("sliding_attention",), 150_000.0),
         ("gemma2", "gemma2", "Gemma2Config", ("sliding_attention",), 10_000.0),
-        ("olmo3", "olmo3", "Olmo3Config", ("sliding_attention",), None),
+        ("olmo3", "olmo3", "Olmo3Config", ("sliding_attention",), 500_000.0),
     ],
 )
 def test_schedules_are_those_of_the_models(pe, module, config, limited, base) -> None:
@@ -179,7 +179,29 @@ def test_schedules_are_those_of_the_models(pe, module, config, limited, base) ->
         assert all(rotates(layer) for layer in ours)
     if base is not None:
         bases = {leaf.base for layer in ours for leaf in layer.leaves() if hasattr(leaf, "base")}
-        assert bases == {base} == {theirs.rope_parameters["rope_theta"]}
+        assert bases == {base} == set(thetas(theirs.rope_parameters))
+
+
+def thetas(parameters: dict) -> list[float]:
+    """Every base in a rope configuration, which may hold one for each kind of layer."""
+    if "rope_theta" in parameters:
+        return [parameters["rope_theta"]]
+    return [theta for part in parameters.values() if isinstance(part, dict) for theta in thetas(part)]
+
+
+@pytest.mark.parametrize(
+    ("pe", "module", "config", "share", "layout"),
+    [
+        ("gptj", "gptj", "GPTJConfig", lambda c: c.rotary_dim / (c.n_embd / c.n_head), "interleaved"),
+        ("gpt_neox", "gpt_neox", "GPTNeoXConfig", lambda c: c.rope_parameters["partial_rotary_factor"], "half"),
+        ("chatglm2", "glm", "GlmConfig", lambda c: c.rope_parameters["partial_rotary_factor"], "interleaved"),
+    ],
+)
+def test_rotary_shares_are_those_of_the_models(pe, module, config, share, layout) -> None:
+    models = pytest.importorskip("transformers.models")
+    options = schemes.resolve(pe)
+    assert options["partial"] == share(getattr(getattr(models, module), config)())
+    assert (options["layout"], options["base"]) == (layout, 10_000.0)
 
 
 def test_masks_are_those_of_transformers() -> None:

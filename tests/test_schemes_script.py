@@ -94,11 +94,11 @@ def test_the_overview_is_short_and_names_everything() -> None:
 
 def test_writing_replaces_what_is_between_the_markers_and_no_more(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- schemes:overview -->\nold\n<!-- /schemes:overview -->\nafter\\1\n")
+    page.write_text("before\n<!-- schemes: start (make table) -->\nold\n<!-- schemes: end -->\nafter\\1\n")
     assert schemes.write(page)
     text = page.read_text()
-    assert text.startswith("before\n<!-- schemes:overview -->\n* **")
-    assert text.endswith("<!-- /schemes:overview -->\nafter\\1\n")
+    assert text.startswith("before\n<!-- schemes: start (make table) -->\n* **")
+    assert text.endswith("\n<!-- schemes: end -->\nafter\\1\n")
     assert "old" not in text
     assert not schemes.write(page)
     page.write_text("nothing")
@@ -117,6 +117,6 @@ def test_a_missing_file_is_answered_with_exit_code_2(tmp_path: Path) -> None:
 def test_pages_of_the_repository_are_current(path: Path) -> None:
     """`make table` has been run since the last change of a scheme."""
     text = path.read_text(encoding="utf-8")
-    for what, make in (("table", schemes.table), ("overview", schemes.overview)):
-        found = re.search(f"<!-- schemes:{what} -->\n(.*?)\n<!-- /schemes:{what} -->", text, re.DOTALL)
-        assert found is None or found[1] == make(path.parent), f"{path.name} is not current: make table"
+    for what, make in schemes.MADE.items():
+        found = re.search(f"<!-- {what}: start[^>]*-->\n(.*?)<!-- {what}: end -->", text, re.DOTALL)
+        assert found is None or found[1] == make(path.parent) + "\n", f"{path.name} is not current: make table"

@@ -87,6 +87,23 @@ def test_a_killed_run_ends_with_the_same_bits(text, tmp_path):
     assert "nothing to do" in said
 
 
+def test_one_document_is_enough(tmp_path):
+    path = tmp_path / "one.txt"
+    path.write_text("one two three four five six seven. " * 60)
+    launch(f"data.path={path}", f"data.cache={tmp_path / 'c'}", f"root={tmp_path / 'r'}", "train.steps=2")
+    assert 0 < rows(only_run(tmp_path / "r"))[-1]["valid_bits_per_byte"] < 12
+
+
+def test_too_little_text_is_said_before_the_training(text, tmp_path):
+    words = [*text, f"root={tmp_path / 'r'}", "train.steps=100000"]
+    for more in ("data.valid_fraction=0", "eval.ratios=[1,200]"):
+        done = subprocess.run(command(*words, more), capture_output=True, text=True, cwd=ROOT, timeout=120)
+        assert done.returncode == 2
+        assert "No document of this split has" in done.stderr
+        assert "step" not in done.stdout
+    assert not list(tmp_path.glob("r/*"))
+
+
 def last_step(root: Path) -> int:
     metrics = list(root.glob("*/metrics.jsonl"))
     lines = metrics[0].read_text().splitlines() if metrics else []

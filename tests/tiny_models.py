@@ -1,24 +1,34 @@
 """Models of a few thousand parameters, built once per configuration, and ways to run them under a microscope."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from model import build, kernels
+from model.errors import ModelError
 from model.positions.base import PositionPlan
 from model.transformer import Transformer
 
 TRAIN_LENGTH, VOCABULARY, HEADS = 32, 64, 4
 # Four layers because hybrids work in fours. Not tied: a head drawn from N(0, 1/D) makes logits of size 1.
 SHAPE = {"layers": 4, "width": 32, "heads": HEADS, "tie": False}
+EXTENDABLE = ("rope", "alibi", "t5", "learned")
 
 
-def tiny(pe: str | dict, **shape: object) -> Transformer:
-    """A new model in evaluation mode; `shape` changes SHAPE."""
-    return build(VOCABULARY, TRAIN_LENGTH, {**SHAPE, **shape}, pe).eval()
+def tiny(pe: str | dict, **shape: Any) -> Transformer:
+    """A new model in evaluation mode; `shape` changes SHAPE. "+yarn" is what yarn extends, to 4 times its length."""
+    options = {**SHAPE, **shape}
+    if not isinstance(pe, str) or not pe.startswith("+"):
+        return build(VOCABULARY, TRAIN_LENGTH, options, pe).eval()
+    for base in EXTENDABLE:
+        with suppress(ModelError):  # it does not apply to this one
+            extension = {"extension": pe[1:], "extension_length": 4 * TRAIN_LENGTH}
+            return build(VOCABULARY, TRAIN_LENGTH, options, base, **extension).eval()
+    raise AssertionError(f"extension={pe[1:]} applies to none of {EXTENDABLE}; add what it is for")
 
 
 @cache
@@ -48,13 +58,13 @@ def running(
 
 
 @torch.no_grad()
-def logits(model: Transformer, x: Tensor, *, documents: Tensor | None = None, **how: object) -> Tensor:
+def logits(model: Transformer, x: Tensor, *, documents: Tensor | None = None, **how: Any) -> Tensor:
     with running(model, **how):
         return model(x, documents=documents)
 
 
 @torch.no_grad()
-def decoded(model: Transformer, x: Tensor, cuts: Iterable[int], **how: object) -> Tensor:
+def decoded(model: Transformer, x: Tensor, cuts: Iterable[int], **how: Any) -> Tensor:
     """Logits of x fed through the cache in pieces, cut in front of these indices."""
     memory = model.new_cache()
     pieces = x.tensor_split([cut for cut in cuts if cut < x.shape[1]], 1)
@@ -62,13 +72,13 @@ def decoded(model: Transformer, x: Tensor, cuts: Iterable[int], **how: object) -
         return torch.cat([model(piece, cache=memory) for piece in pieces], 1)
 
 
-def gradients(model: Transformer, x: Tensor, **how: object) -> dict[str, Tensor]:
-    """Gradient of a fixed random projection of the logits, by name of the parameter."""
+def values_and_gradients(model: Transformer, x: Tensor, **how: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits, and the gradient of a fixed random projection of them by name of the parameter."""
     with running(model, **how):
         y = model(x)
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
     names, parameters = zip(*model.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad((y * weights).mean(), parameters), strict=True))
+    return y.detach(), dict(zip(names, torch.autograd.grad((y * weights).mean(), parameters), strict=True))
 
 
 def longest(model: Transformer, wanted: int) -> int:

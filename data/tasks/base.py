@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-ALPHABET = string.digits + string.ascii_letters + "=+-*|;:,.?>&<~()^ "  # of all tasks: one vocabulary
+ALPHABET = string.digits + string.ascii_letters + "=+-|;:,?&~<>"  # of all tasks: one vocabulary
 LETTERS = np.array(list(string.ascii_letters))
 DIGITS = np.array(list(string.digits))
 

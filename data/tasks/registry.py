@@ -6,7 +6,7 @@ from typing import Any
 
 from .base import Task
 
-_NOT_TASKS = ("__init__", "base", "registry")
+_NOT_TASKS = ("__init__", "base", "questions", "registry")
 
 
 def names() -> list[str]:

@@ -33,25 +33,17 @@ class Scan(Task):
             parts.append(phrase)
             left -= len(actions(phrase))
         command = parts[0]
-        for before, phrase in enumerate(parts[1:]):
-            after = "~" not in joined(command) and rng.random() < 0.5
-            command += ("~" if after else "&") + phrase
-            assert before < size
+        for phrase in parts[1:]:
+            paired = "~" in command.rsplit("&", 1)[-1]
+            command += ("&" if paired or rng.random() < 0.5 else "~") + phrase
         return command
 
     def answer(self, question: str) -> str:
-        return "".join(
-            "".join(actions(phrase) for phrase in reversed(pair.split("~"))) for pair in question.split("&")
-        )
+        return "".join("".join(actions(phrase) for phrase in reversed(pair.split("~"))) for pair in question.split("&"))
 
     def longest(self, size: int) -> int:
         """Turns cost most: two letters and a joint for one action."""
         return 3 * size - 1 + size
-
-
-def joined(command: str) -> str:
-    """What stands after the last "and"."""
-    return command.rsplit("&", 1)[-1]
 
 
 @cache

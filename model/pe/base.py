@@ -15,7 +15,7 @@ mix up.
 Shapes: B batch, H heads, T tokens, d head dimension, D width, (tq, tk) a block of queries and keys.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ State = dict[str, Tensor]
 class Context:
     """What a hook may know of a forward pass. Never a tensor's length in place of `train_length` or `total_length`."""
 
-    positions: Tensor  # (B|1, T) of every key, int64 (float32 where a plan is continuous)
+    positions: Tensor  # (B|1, T) of every key, int64 (float32 where a plan is fractional); some plans: (B|1, T, 2)
     queries: int  # the queries are the last so many of these tokens
     train_length: int
     total_length: int  # tokens so far, cached ones included; only `length_dependent` schemes may read it
@@ -48,6 +48,12 @@ class Context:
         if self.contiguous:
             return self.positions.shape[1]
         return int(self.positions.max() - self.positions.min()) + 1
+
+    def level(self, which: int) -> "Context":
+        """With one of two position ids a token, 0 or 1. Where the plan has a single one, the second is 0 everywhere."""
+        if self.positions.dim() == 3:
+            return replace(self, positions=self.positions[..., which], contiguous=False)
+        return replace(self, positions=torch.zeros_like(self.positions), contiguous=False) if which else self
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ class PositionEncoding(nn.Module):
     length_dependent = False  # what a prefix computes changes with `total_length`
     per_layer = False  # each layer has its own copy of the parameters
     whole_positions = False  # positions or distances index something, so fractions have no meaning
+    reads: tuple[int, ...] = ()  # where a plan has two ids a token, those that it reads; () is at home with one only
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -165,6 +172,11 @@ class PositionEncoding(nn.Module):
     def reach(self) -> int | None:
         """How many keys back a query can see at most (itself included), if there is such a bound."""
         return None
+
+    @property
+    def first_id(self) -> int:
+        """Which of two ids a token is the position that `max_positions` is about."""
+        return self.reads[0] if self.reads else 0
 
     def leaves(self) -> "list[PositionEncoding]":
         """The encodings this one is made of; compositions answer with their parts."""

@@ -26,8 +26,8 @@ class Fire(PositionEncoding):
         require(hidden >= 1, f"pe.hidden={hidden}: expected 1 or more.\nTry pe.hidden=32")
         self.threshold = max(1, shape.train_length // 2) if threshold is None else threshold
         require(self.threshold >= 1, f"pe.threshold={threshold}: expected 1 or more.\nTry pe.threshold=null")
-        self.c = nn.Parameter(torch.empty(()))
-        self.m = nn.Parameter(torch.empty(()))
+        self.c = nn.Parameter(torch.empty(1))  # not (): FSDP cannot shard that
+        self.m = nn.Parameter(torch.empty(1))
         self.hidden = nn.Linear(1, hidden)
         self.out = nn.Linear(hidden, shape.heads, bias=False)
 

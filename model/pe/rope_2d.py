@@ -18,6 +18,7 @@ class Rope2d(Rope):
     """
 
     plain = False
+    reads = (0, 1)
 
     def __init__(self, shape: Shape, *, base: float):
         require(

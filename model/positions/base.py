@@ -16,6 +16,7 @@ class PositionPlan:
     fractional = False  # positions are float32 and not whole
     drawn = False  # where active, positions are drawn all at once: those of a prefix are not those of the whole
     max_length: int | None = None  # longest sequence there are positions for
+    ids = 1  # positions a token: with 2 they are (batch|1, length, 2)
 
     def __init__(self, shape: Shape):
         self.shape = shape
@@ -24,8 +25,8 @@ class PositionPlan:
         """Whether positions may differ from 0, 1, 2, ... in this phase. packed: documents are given."""
         return True
 
-    def end(self, length: int, training: bool) -> int:
-        """All positions of a sequence of `length` tokens are below it."""
+    def end(self, length: int, training: bool, which: int = 0) -> int:
+        """All positions of a sequence of `length` tokens are below it. which: of two ids a token."""
         return length
 
     def positions(
@@ -40,7 +41,8 @@ class PositionPlan:
     ) -> Tensor:
         """Positions of the first `length` tokens of each sequence, (batch|1, length), increasing inside a document.
 
-        tokens (batch, at most length) and documents (batch, length) are there for plans that look at them.
+        tokens (batch, at most length) and documents (batch, length) are there for plans that look at them. With two
+        `ids`: (batch|1, length, 2).
         """
         return torch.arange(length, device=device)[None]
 

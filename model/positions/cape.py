@@ -10,8 +10,8 @@ class Cape(Drawn):
     """Continuous augmented positions (2106.03143): t -> s * (t + D + e_t) in training, 0, 1, 2, ... in evaluation.
 
     D ~ U(-global_shift, global_shift) and ln s ~ U(-ln global_scale, ln global_scale) for each sequence,
-    e_t ~ U(-local_shift/2, local_shift/2) for each token, so with local_shift <= 1 the order stays (so does the
-    `cape` package). Positions are fractions, may be negative, and need an encoding that is a function of them: sinusoids, RoPE.
+    e_t ~ U(-local_shift/2, local_shift/2) for each token, as in the `cape` package, so with local_shift <= 1 the order
+    stays. Positions are fractions, may be negative, and need an encoding that is a function of them: sinusoids, RoPE.
     """
 
     fractional = True

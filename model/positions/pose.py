@@ -18,7 +18,7 @@ class Pose(Drawn):
         super().__init__(shape)
         self.target = stretched(shape, target, "target")
 
-    def end(self, length: int, training: bool) -> int:
+    def end(self, length: int, training: bool, which: int = 0) -> int:
         return max(length, self.target) if self.active(training) else length
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:

@@ -22,7 +22,7 @@ class RandomFloat(Drawn):
         super().__init__(shape)
         self.maximum, self.evaluation = stretched(shape, maximum, "maximum"), evaluation
 
-    def end(self, length: int, training: bool) -> int:
+    def end(self, length: int, training: bool, which: int = 0) -> int:
         return self.maximum
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:

@@ -23,7 +23,7 @@ class Randomised(Drawn):
         self.maximum, self.evaluation = stretched(shape, maximum, "maximum"), evaluation
         self.max_length = self.maximum
 
-    def end(self, length: int, training: bool) -> int:
+    def end(self, length: int, training: bool, which: int = 0) -> int:
         return self.maximum
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:

@@ -22,7 +22,7 @@ class ShapeShift(Drawn):
         if self.max_shift < 0:
             raise ModelError(f"positions.max_shift={max_shift}: a shift is 0 or more.\nTry positions.max_shift=500")
 
-    def end(self, length: int, training: bool) -> int:
+    def end(self, length: int, training: bool, which: int = 0) -> int:
         return length + self.max_shift if self.active(training) else length
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:

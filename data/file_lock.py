@@ -1,0 +1,61 @@
+"""One process at a time: the others wait for it. The kernel drops the lock with its process, so none can be left over."""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+
+@contextlib.contextmanager
+def alone(path: Path, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock file `path` while the block runs.
+
+    waiting: called once, with the name of the process that holds the lock, if there is one.
+    On a file system without locks the block runs at once: whoever uses this must be right, if slower, without it.
+    """
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            _wait(file, waiting)
+        except OSError:
+            yield
+            return
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps a file that another process has open
+                path.unlink(missing_ok=True)
+
+
+def _wait(file: IO[str], waiting: Callable[[str], None]) -> None:
+    """Polls, so that Ctrl-C and SIGTERM are heard. OSError where locks do not exist."""
+    told = False
+    while not _try(file):
+        if not told:
+            file.seek(0)
+            waiting(file.read().strip() or "another process")
+            told = True
+        time.sleep(0.1)
+
+
+def _try(file: IO[str]) -> bool:
+    if os.name == "nt":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+        except PermissionError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

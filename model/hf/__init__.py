@@ -1,0 +1,13 @@
+"""Hugging Face checkpoints in and out: `from model.hf import load_hf, save_hf`. Lazy, as `model` is."""
+
+
+def __getattr__(name: str):
+    if name == "load_hf":
+        from .load import load_hf
+
+        return load_hf
+    if name == "save_hf":
+        from .save import save_hf
+
+        return save_hf
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,90 @@
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..registry import Part
+from ..shape import Shape
+from .base import Block, Context, PositionEncoding, State
+from .registry import encodings_for
+
+
+class Level(PositionEncoding):
+    """An encoding that reads one of two position ids a token: BiPE (2401.16421) is two of them.
+
+        id 0: the place inside the segment        id 1: the number of the segment
+
+    BiPE encodes the first by a code added to the embedding and the second by attention. Which ids there are is the
+    position plan's business; with an ordinary plan the first is the position and the second 0.
+
+    which: the id.  part: the encoding that takes it for the position.
+    """
+
+    def __init__(self, shape: Shape, *, which: Literal[0, 1], part: Part):
+        super().__init__(shape)
+        assert isinstance(part, PositionEncoding)  # `for_layers` has built it
+        self.which, self.reads = which, (which,)
+        self.part: PositionEncoding = part
+        self.relative, self.whole_positions = part.relative, part.whole_positions
+        self.max_positions, self.length_dependent = part.max_positions, part.length_dependent
+        self.per_layer = part.per_layer
+
+    @classmethod
+    def for_layers(cls, shape: Shape, options: dict[str, Any]) -> list[PositionEncoding]:
+        parts = encodings_for(shape, options["part"])
+        made: dict[PositionEncoding, PositionEncoding] = {}
+        for part in dict.fromkeys(parts):
+            made[part] = cls(shape, **{**options, "part": part})
+        return [made[part] for part in parts]
+
+    def overrides(self, *hooks: str) -> bool:
+        # A table over distance is spread by `bias` here: the kernels' distances are those of both ids together.
+        own = {"bias": ("table", "bias"), "table": (), "reach": ()}
+        return any(self.part.overrides(*own.get(hook, (hook,))) for hook in hooks)
+
+    def embed(self, x: Tensor, context: Context) -> Tensor:
+        return self.part.embed(x, context.level(self.which))
+
+    def prepare(self, context: Context) -> tuple[Any, Tensor | None]:
+        own = context.level(self.which)
+        table = self.part.table(own.span, own.positions.device) if self.part.overrides("table") else None
+        return self.part.prepare(own), table
+
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return self.part.map_q(q, context.level(self.which), prepared[0], state)
+
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return self.part.map_k(k, context.level(self.which), prepared[0], state)
+
+    def state(self, x: Tensor) -> State:
+        return self.part.state(x)
+
+    def digest(self, state: State, context: Context) -> Any:
+        return self.part.digest(state, context.level(self.which))
+
+    def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
+        return self.part.scores(q, k, scale, self._own(block))
+
+    def values(self, weights: Tensor, v: Tensor, block: Block) -> Tensor:
+        return self.part.values(weights, v, self._own(block))
+
+    def bias(self, block: Block) -> Tensor | None:
+        own, table = self._own(block), block.prepared[1]
+        bias = self.part.bias(own)
+        if table is None:
+            return bias
+        return own.spread(table) if bias is None else own.spread(table) + bias
+
+    def allowed(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
+        if query_positions.dim() == 4:  # (B, tq, 1, 2)
+            return self.part.allowed(query_positions[..., self.which], key_positions[..., self.which])
+        if self.which == 1:
+            query_positions, key_positions = torch.zeros_like(query_positions), torch.zeros_like(key_positions)
+        return self.part.allowed(query_positions, key_positions)
+
+    def sink(self) -> Tensor | None:
+        return self.part.sink()
+
+    def _own(self, block: Block) -> Block:
+        return replace(block, context=block.context.level(self.which), prepared=block.prepared[0])

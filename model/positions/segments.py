@@ -1,0 +1,54 @@
+import torch
+from torch import Tensor
+
+from ..errors import ModelError
+from ..shape import Shape
+from .base import PositionPlan
+
+
+class Segments(PositionPlan):
+    """BiPE's two ids a token (2401.16421): its place inside the segment, and the segment's number.
+
+    A segment ends with a delimiter, which belongs to it: a full stop, a line break. Documents end segments too.
+
+    delimiters: token ids. Which ids these are only the tokenizer knows, so null is refused when a model is built.
+    longest: places above it share the last one, so a table has an end; null is the training length.
+    """
+
+    ids = 2
+    contiguous = False
+
+    def __init__(self, shape: Shape, *, delimiters: list[int] | None, longest: int | None):
+        super().__init__(shape)
+        if not delimiters:
+            raise ModelError(
+                f"positions.delimiters={delimiters or 'null'}: a segment's last token is for the tokenizer to know.\n"
+                "With data.tokenizer=byte a line break and a full stop are 'positions.delimiters=[10,46]'"
+            )
+        self.delimiters = delimiters
+        self.longest = shape.train_length if longest is None else longest
+        if self.longest < 1:
+            raise ModelError(f"positions.longest={longest}: a segment has 1 place or more.\nTry positions.longest=64")
+
+    def end(self, length: int, training: bool, which: int = 0) -> int:
+        return min(length, self.longest) if which == 0 else length
+
+    def positions(
+        self,
+        batch: int,
+        length: int,
+        device: torch.device,
+        training: bool = False,
+        generator: torch.Generator | None = None,
+        tokens: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
+        assert tokens is not None, "segments are found in the tokens"
+        assert tokens.shape[1] == length
+        starts = torch.zeros_like(tokens, dtype=torch.bool)
+        starts[:, 1:] = torch.isin(tokens[:, :-1], torch.tensor(self.delimiters, device=device))
+        if documents is not None:
+            starts[:, 1:] |= documents[:, 1:] != documents[:, :-1]
+        index = torch.arange(length, device=device)
+        place = index - torch.where(starts, index, 0).cummax(dim=1).values
+        return torch.stack([place.clamp(max=self.longest - 1), starts.cumsum(dim=1)], dim=-1)
