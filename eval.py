@@ -244,7 +244,7 @@ def main(config: EvalRunConfig) -> None:
     trained_on = {} if config.data else {"data_fingerprint": data.fingerprint}  # unless other data were asked for
     model = load(folder, tokenizer=tokenizer.digest, **trained_on).to(ranks.device)
     out = Path(config.out) if config.out else folder / "eval"
-    evaluate_with_control(out, model, data, config, config.extensions, config.precision, say)
+    evaluate_with_control(out, model, data, config, config.extensions or [], config.precision, say)
     say(f"written to {out}")
     parallel.teardown()
 

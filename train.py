@@ -38,7 +38,7 @@ from model.parallel import Ranks
 from model.precision import autocast
 from model.transformer import UNSCORED, Transformer, generator_for
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOPPING = [signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGUSR1", None)])]  # Windows has no USR1
 BAD_STEPS = 3  # non-finite steps in a row that end a run
 
 
@@ -112,7 +112,7 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
             whole(trainer.model),
             trainer.data,
             config.eval,
-            ["none"],
+            config.eval.extensions or ["none"],
             config.train.precision,
             tracker.say,
         )
@@ -346,4 +346,4 @@ class Signals:
 
 def agreed(received: int) -> int:
     """The signal that any rank received, so that all stop after the same step."""
-    return int(max(parallel.gather_tensors({"signal": torch.tensor(received)}), key=lambda t: t["signal"])["signal"])
+    return int(parallel.max_scalar(received))

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,21 +15,27 @@ from model.pe.registry import resolve
 from model.positions.registry import plans
 
 from .errors import ConfigError
+from .initial import inherited
+from .run_folder import the_run
 from .schema import DataConfig, EvalConfig, EvalRunConfig, OptimConfig, TrainConfig
 from .validate import build, closest, typed
 
 # Knows which options a source of data has and what more there is to say about them. Named, not imported: nothing here
 # depends on data/, and a check that would import torch has no place in front of one that would not.
 DATASET = "data.dataset"
+ORIGIN = "model.origin"
 
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """The checked configuration of a training run. Raises ConfigError, ModelError or DataError."""
+    if values.get("init_from") is not None:
+        values = inherited(values)
     if isinstance(values.get("data"), Mapping):
         values = {**values, "data": build(data_schema(values["data"].get("source")), values["data"], "data")}
     config = build(TrainConfig, values)
     config.pe = resolve(config.pe)
     config.positions = plans.resolve(config.positions)
+    config.extension = extensions.resolve(config.extension)
     check_loop(config)
     check_optim(config.optim)
     check_data(config.data)
@@ -43,6 +50,8 @@ def eval_config(values: Mapping[str, Any]) -> EvalRunConfig:
     if (config.run is None) == (config.hf is None):
         given = f"run={config.run} and hf={config.hf}" if config.run else "nothing"
         raise ConfigError(f"{given}: eval.py measures one model.\nTry run=runs/NAME or hf=FOLDER")
+    if config.run is not None:
+        config.run = the_run(config.run)
     check_model_folder(config)
     if config.hf is not None and not config.data:
         raise ConfigError(f"hf={config.hf} says nothing about its text.\nTry data=text data.path=FILE")
@@ -50,8 +59,10 @@ def eval_config(values: Mapping[str, Any]) -> EvalRunConfig:
     config.data = typed(data_schema(source), config.data, "data")
     if config.hf is not None:
         check_data(build(data_schema(source), config.data, "data"))
+        if config.out is None and not os.access(config.hf, os.W_OK):
+            raise ConfigError(f"hf={config.hf}: the results would go there, and it cannot be written.\nTry out=results")
     config.extension = extensions.resolve(config.extension)
-    config.extensions = [extensions.resolve(each) for each in config.extensions or [config.extension]]
+    config.extensions = config.extensions or [config.extension]
     config.train_length = config.train_length or trained_length(config)
     complete_eval(config, config.train_length, "", source)
     return config
@@ -83,13 +94,9 @@ def stored(config: EvalRunConfig) -> dict[str, Any]:
 
 def trained_length(config: EvalRunConfig) -> int:
     """The length the model was trained at, from its own configuration."""
-    found = stored(config)
     if config.run is not None:
-        return found["train"]["length"]
-    for key in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        if isinstance(found.get(key), int):
-            return found[key]
-    raise ConfigError(f"hf={config.hf}: its config.json does not say how long it was trained.\nTry train_length=2048")
+        return stored(config)["train"]["length"]
+    return importlib.import_module(ORIGIN).describe(config.hf)["train_length"]
 
 
 def complete_eval(options: EvalConfig, train_length: int, prefix: str, source: str) -> None:
@@ -98,6 +105,7 @@ def complete_eval(options: EvalConfig, train_length: int, prefix: str, source: s
     usual = importlib.import_module(DATASET).measured(source)
     options.protocol = options.protocol or usual.protocol
     options.ratios = options.ratios or list(usual.ratios)
+    options.extensions = [extensions.resolve(each) for each in options.extensions or ["none"]]
     shortest = options.resolved_lengths(train_length)[0]
     options.targets = options.resolved_targets(train_length)
     wanted = {"fixed_targets": "targets", "last_k": "k", "sliding": "stride"}.get(options.protocol)

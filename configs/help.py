@@ -18,6 +18,7 @@ KEYS = {
         "seed",
         "root",
         "eval_at_end",
+        "init_from",
         "checkpoint.every",
         "train.device",
     ],

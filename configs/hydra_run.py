@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from . import overrides
+from . import initial, overrides
 from .errors import ConfigError
 
 FOLDER = Path(__file__).resolve().parent
@@ -70,11 +70,13 @@ def plain(config: Any, choices: Any) -> dict[str, Any]:
     """A composed configuration as Python values, without Hydra's own part. An experiment names its wandb group."""
     from omegaconf import OmegaConf, open_dict
 
-    experiment = choices.get("experiment")
+    experiment, said = choices.get("experiment"), list(config.hydra.overrides.task)
     with open_dict(config):
         config.pop("hydra", None)
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
+    if values.get("init_from") is not None:
+        initial.leave_out_defaults(values, said, choices)
     tracker = values.get("tracker")
     if isinstance(tracker, dict) and tracker.get("group") is None:
         tracker["group"] = experiment

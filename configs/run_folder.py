@@ -7,7 +7,7 @@ The name is a function of the configuration, so the same command finds the same 
 unfinished one goes on. `done` is written last and holds the summary.
 """
 
-import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -23,6 +23,7 @@ import yaml
 
 from .environment import environment
 from .errors import ConfigError
+from .file_lock import try_lock
 from .schema import TrainConfig
 
 # What may differ between two launches of the same run: everything that leaves the trained weights what they are.
@@ -132,26 +133,22 @@ class RunFolder:
         """Raise ConfigError naming the holder if there is one. `lock` is what decides; this answers before torch is
         imported."""
         with suppress(FileNotFoundError), (self.path / "lock").open() as file:
-            self._take(file, fcntl.LOCK_SH)
+            self._take(file, shared=True)
 
-    def _take(self, file: IO[str], kind: int, attempts: int = 4) -> None:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if attempts > 1:  # it may be held by a mere `check_free`, for microseconds
-                time.sleep(0.03)
-                return self._take(file, kind, attempts - 1)
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise ConfigError(
-                f"{self.path} is in use by {holder}.\nWait for it, stop it, or choose another seed or root"
-            ) from None
+    def _take(self, file: IO[str], shared: bool = False) -> None:
+        for _ in range(4):  # it may be held by a mere `check_free`, for microseconds
+            if try_lock(file, shared):
+                return
+            time.sleep(0.03)
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        raise ConfigError(f"{self.path} is in use by {holder}.\nWait for it, stop it, or choose another seed or root")
 
     def _locked(self) -> IO[str]:
         """The lock file, locked and with our name in it."""
         file = (self.path / "lock").open("a+")
         try:
-            self._take(file, fcntl.LOCK_EX)
+            self._take(file)
         except ConfigError:
             file.close()
             raise
@@ -164,6 +161,22 @@ class RunFolder:
 def list_runs(root: str | Path) -> list[RunFolder]:
     """The run folders directly below `root`, by name."""
     return [RunFolder(path.parent) for path in sorted(Path(root).glob("*/config.yaml"))]
+
+
+def the_run(given: str) -> str:
+    """The one run folder that a pattern such as `runs/rope-*` stands for; what is no pattern as it is.
+
+    Raises ConfigError if several match, for names end in a hash that nobody wants to type but that tells runs apart.
+    """
+    if not any(c in given for c in "*?[") or Path(given).exists():
+        return given
+    matches = sorted(path for path in glob.glob(given) if RunFolder(Path(path)).started)
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
+        raise ConfigError(f"run={given}: no run folder matches.\nFor a list of them: python -m scripts.runs")
+    listed = ", ".join(matches[:3]) + (", ..." if len(matches) > 3 else "")
+    raise ConfigError(f"run={given} matches {len(matches)} runs.\nName one: {listed}")
 
 
 def write(path: Path, text: str) -> None:

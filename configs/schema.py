@@ -115,6 +115,11 @@ class EvalConfig:
     )
     needles: int = key("needle: how many are hidden (all variants but single)", minimum=2, maximum=16, example=4)
     generate: bool = key("exact_match, needle: also let the model write its answers, token by token")
+    extensions: list[Any] | None = key(
+        "changes of the encoding, measured one after the other; on the command line of eval.py: extension=none,yarn",
+        filled=True,
+        example="'[none,yarn]'",
+    )
     batch_tokens: int = key("tokens in one forward pass", minimum=1, example=16384)
     control: bool = key("also measure with attention limited to the training length")
 
@@ -151,9 +156,15 @@ class TrainConfig:
     seed: int = key("seed of the weights, the data order and dropout", minimum=0, example=0)
     root: str = key("folder of the run folders", example="runs")
     eval_at_end: bool = key("evaluate when training has finished")
+    init_from: str | None = key(
+        "begin with the weights of a run or a Hugging Face checkpoint; model, pe, positions and the tokenizer are then "
+        "those of that folder, unless pe or positions are given",
+        example="runs/rope-tiny-stdlib-L128-s0-0a1b2c3d",
+    )
     model: ModelConfig = key("size and blocks of the transformer")
     pe: dict[str, Any] = key("the position encoding")
     positions: dict[str, Any] = key("which positions the tokens are given")
+    extension: dict[str, Any] = key("change of the encoding for train.length tokens, with init_from")
     data: DataConfig = key("the corpus and its tokenizer, or a task (then: the options of data/tasks/<source>.py)")
     optim: OptimConfig = key("optimizer and learning-rate schedule")
     train: LoopConfig = key("the loop")
@@ -178,12 +189,11 @@ class EvalRunConfig(EvalConfig):
     run: str | None = key("run folder", example="runs/rope-tiny-stdlib-L128-s0-0a1b2c3d")
     hf: str | None = key("folder of a Hugging Face checkpoint", example="checkpoint/")
     extension: str | dict[str, Any] = key("change of the encoding for lengths beyond training", example="yarn")
-    extensions: list[Any] | None = key("several of them, one after the other: extension=none,window,yarn")
     data: dict[str, Any] = key("changes to the run's own data; with hf: the corpus")
     train_length: int | None = key(
         "hf: the length the model was trained at; null = its config", minimum=1, example=2048
     )
-    out: str | None = key("folder for the results; null = eval/ inside the run folder", example="results")
+    out: str | None = key("folder for the results; null = eval/ inside the model's folder", example="results")
     threads: int | None = key("CPU threads; null = what torch chooses", minimum=1, example=2)
     device: str = key("where to compute", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = key("number format of the matrix products", choices=("auto", "fp32", "bf16", "fp32_medium"))

@@ -47,6 +47,7 @@ def _try(file: IO[str]) -> bool:
     if os.name == "nt":
         import msvcrt
 
+        file.seek(1 << 20)  # Windows locks bytes, and who waits wants to read the ones in front
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
         except PermissionError:

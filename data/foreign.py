@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from .errors import DataError
-from .tokenizer import FILE, Tokenizer, byte_letters
+from .tokenizer import CONFIG, FILE, Tokenizer, byte_letters
 
-CONFIG = "tokenizer_config.json"
 SPACE = "\u2581"  # SentencePiece's mark for it
 
 
@@ -53,6 +52,9 @@ class ForeignTokenizer(Tokenizer):
     def save(self, folder: Path) -> None:
         super().save(folder)
         (Path(folder) / CONFIG).write_text(json.dumps(self.config, indent=1) + "\n", encoding="utf-8")
+
+    def export(self, folder: Path) -> None:
+        self.save(folder)
 
     def _library(self):
         encoder = super()._library()

@@ -49,12 +49,12 @@ class Source:
         except (ValueError, NotImplementedError) as error:  # what pathlib raises for "" and for "/x"
             raise DataError(
                 f"data.pattern={self.options['pattern']!r} is no pattern of file names: {error}.\n"
-                'For example data.pattern="**/*.txt".'
+                "For example 'data.pattern=\"**/*.txt\"'."
             ) from None
         if not found:
             raise DataError(
                 f"No file in data.path={self.path} matches data.pattern={self.options['pattern']}.\n"
-                'Set data.pattern, for example data.pattern="**/*.md"; ** stands for any folders.'
+                "Set data.pattern, for example 'data.pattern=\"**/*.md\"'; ** stands for any folders."
             )
 
     @cached_property
@@ -140,7 +140,7 @@ class Text(Source):
         except re.error as error:
             raise DataError(
                 f"data.separator={self.options['separator']} is not a regular expression: {error}.\n"
-                r"For example data.separator='^ = [^=]' cuts in front of WikiText's titles."
+                "For example 'data.separator=\"^ = [^=]\"' cuts in front of WikiText's titles."
             ) from None
 
     def documents(self, notes: Counter) -> Iterator[Document]:

@@ -18,7 +18,7 @@ import numpy as np
 from .errors import DataError
 
 SEPARATOR = "<|doc|>"
-FILE = "tokenizer.json"
+FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 SMALLEST_VOCABULARY = 257  # 256 bytes and the separator
 _PIECE = 1 << 18  # characters
 
@@ -66,6 +66,20 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         (Path(folder) / FILE).write_text(self.text, encoding="utf-8")
+
+    def export(self, folder: Path) -> None:
+        """Write it so that transformers begins a text with the separator, as our documents begin."""
+        description, name = json.loads(self.text), {"SpecialToken": {"id": SEPARATOR, "type_id": 0}}
+        texts = [{"Sequence": {"id": letter, "type_id": number}} for number, letter in enumerate("AB")]
+        description["post_processor"] = {
+            "type": "TemplateProcessing",
+            "single": [name, texts[0]],
+            "pair": [name, *texts],
+            "special_tokens": {SEPARATOR: {"id": SEPARATOR, "ids": [self.separator], "tokens": [SEPARATOR]}},
+        }
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": SEPARATOR, "eos_token": SEPARATOR}
+        (Path(folder) / FILE).write_text(json.dumps(description), encoding="utf-8")
+        (Path(folder) / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(folder: Path) -> "Tokenizer":

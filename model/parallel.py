@@ -102,6 +102,15 @@ def sum_scalars(values: Sequence[float]) -> list[float]:
     return total.tolist()
 
 
+def max_scalar(value: float) -> float:
+    """The largest value of any rank."""
+    if not dist.is_initialized():
+        return value
+    largest = torch.tensor(value, dtype=torch.float64)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest.item()
+
+
 def sum_tensor(tensor: Tensor) -> None:
     """Add up a CPU tensor over the ranks, in place."""
     if dist.is_initialized():
@@ -236,8 +245,18 @@ def _device_kind(device: str) -> str:
     if device not in present:
         raise ModelError(f"device={device}: unknown. Known: auto, {', '.join(present)}.")
     if not present[device]:
-        raise ModelError(f"device={device}: torch finds none on this machine. Use device=auto.")
+        raise ModelError(f"device={device}: {_why_missing(device)}.\nUse device=auto: a GPU if there is one, else the CPU.")
     return device
+
+
+def _why_missing(device: str) -> str:
+    if device == "mps":
+        return "torch finds no Apple GPU on this machine"
+    if torch.version.cuda is None and torch.version.hip is None:
+        return "this torch was built without CUDA; install one that has it (pytorch.org, Get started)"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return "CUDA_VISIBLE_DEVICES hides all GPUs"
+    return "torch finds no GPU on this machine; `nvidia-smi` shows whether the driver does"
 
 
 def _stop_with_the_launcher() -> None:

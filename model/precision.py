@@ -21,3 +21,8 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     chosen = resolve(precision, device)
     torch.set_float32_matmul_precision("medium" if chosen == "fp32_medium" else "highest")
     return torch.autocast(device.type, torch.bfloat16) if chosen == "bf16" else nullcontext()
+
+
+def exact_device(device: torch.device | None) -> torch.device | None:
+    """Where float64 numbers that belong on `device` are computed: there, or on the CPU if it has none (Apple's MPS)."""
+    return torch.device("cpu") if device is not None and device.type == "mps" else device

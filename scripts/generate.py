@@ -12,6 +12,7 @@ from typing import Any
 
 from configs.cli import guarded
 from configs.errors import ConfigError
+from configs.run_folder import the_run
 from configs.schema import key
 from configs.validate import build, show
 from data.tokenizer import Tokenizer
@@ -84,6 +85,7 @@ def read(words: list[str]) -> GenerateConfig:
             raise ConfigError(f"{word}: expected key=value.\nTry run=FOLDER prompt='def main():'")
         values[name] = None if value == "null" and name != "prompt" else value
     config = build(GenerateConfig, values)
+    config.run = the_run(config.run)
     if not Path(config.run).is_dir():
         raise ConfigError(f"run={config.run}: there is no such folder.\nTry one of the folders in runs/")
     return config

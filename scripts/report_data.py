@@ -55,6 +55,11 @@ class Evaluation:
     def train_length(self) -> int:
         return self.record["train_length"]
 
+    @property
+    def asks(self) -> bool:
+        """Whether it counts right answers to questions."""
+        return any("matches" in row for row in self.record["rows"])
+
     @cached_property
     def rows(self) -> dict[int, dict]:
         return {row["length"]: row for row in self.record["rows"] if "refused" not in row}
@@ -74,6 +79,25 @@ class Evaluation:
             if length in sums:
                 _check_agreement(file, length, sums[length], row)
         return sums
+
+    @cached_property
+    def questions(self) -> dict[int, np.ndarray]:
+        """Length -> whether each question was answered rightly, in the order of the questions; needs the parquet file."""
+        import pyarrow.parquet as parquet
+
+        file = self.path.with_suffix(".parquet")
+        if not file.exists():
+            return {}
+        table = parquet.read_table(file, columns=["length", "document", "hit"])
+        lengths, documents, hit = (table.column(name).to_numpy() for name in ("length", "document", "hit"))
+        found = {}
+        for length in self.rows:
+            here = lengths == length
+            missed = np.bincount(documents[here], ~hit[here])
+            found[length] = missed == 0
+            if found[length].sum() != self.rows[length]["matches"]:
+                raise DataError(f"{file} does not belong to the JSON beside it (length {length}).\n{_AGAIN}")
+        return found
 
     def positions(self, length: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Sum of NLL and number of tokens at each place of the fed window, (length,) each; None without parquet."""
@@ -102,12 +126,13 @@ class Run:
     done: dict
     training: list[dict]  # metrics rows with "loss", by step
     validation: list[dict]  # metrics rows with "valid_loss" or "valid_bits_per_byte", by step
-    evaluations: list[Evaluation] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)  # of perplexity
+    answers: list[Evaluation] = field(default_factory=list)  # of right answers: tasks and needles
 
     @property
     def scheme(self) -> str:
-        if self.evaluations:
-            return self.evaluations[0].scheme
+        for each in (*self.evaluations, *self.answers):
+            return each.scheme
         pe = self.config.get("pe")
         return str(self.done.get("scheme") or (pe.get("name") if isinstance(pe, dict) else pe) or self.folder.name)
 
@@ -148,6 +173,7 @@ def _run_folders(root: Path) -> list[Path]:
 def read_run(folder: Path) -> Run:
     metrics = _read_metrics(folder / "metrics.jsonl")
     costs = _read_costs(folder / "eval" / "costs.jsonl")
+    evaluations = [read_evaluation(file, costs) for file in sorted((folder / "eval").glob("*.json"))]
     return Run(
         folder=folder,
         config=_read_yaml(folder / "config.yaml"),
@@ -155,7 +181,8 @@ def read_run(folder: Path) -> Run:
         done=_read_json(folder / "done"),
         training=[row for row in metrics if "loss" in row],
         validation=[row for row in metrics if "valid_loss" in row or "valid_bits_per_byte" in row],
-        evaluations=[read_evaluation(file, costs) for file in sorted((folder / "eval").glob("*.json"))],
+        evaluations=[each for each in evaluations if not each.asks],
+        answers=[each for each in evaluations if each.asks],
     )
 
 

@@ -21,7 +21,7 @@ LENGTH = 16
 OPTIONS = {
     "protocol": "fixed_targets", "lengths": None, "ratios": [1.0], "split": "test", "documents": None, "targets": 8,
     "blocks": 2, "stride": None, "k": 4, "trials": 20, "variant": "single", "depths": [0.0, 0.5, 1.0], "needles": 3,
-    "generate": False, "batch_tokens": 512, "control": False,
+    "generate": False, "extensions": None, "batch_tokens": 512, "control": False,
 }  # fmt: skip
 
 

@@ -65,32 +65,14 @@ def inside(program: str, *words: str) -> int:
     return cli.guarded(lambda: cli.dispatch(program, f"{program}:main", [*small, *words]))
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A run of three steps out of six, and its overrides."""
-    folder = tmp_path_factory.mktemp("trained")
-    words = [*write_corpus(folder / "corpus"), "pe=rope", "train.steps=6", "eval_at_end=false", f"root={folder}"]
+def interrupted(corpus: list[str], root: Path) -> tuple[Path, list[str]]:
+    """A run that was cut off after three steps of six, and its overrides."""
+    words = [*corpus, "pe=rope", "train.steps=6", "eval_at_end=false", f"root={root}"]
     assert inside("train", *words, "checkpoint.every=3") == 0
-    (only_run(folder) / "done").unlink()
-    shutil.rmtree(only_run(folder) / "checkpoints" / "6")
-    return folder, words
-
-
-def copied(trained: tuple[Path, list[str]], to: Path) -> tuple[Path, list[str]]:
-    """A copy of the run and of its corpus."""
-    folder, words = trained
-    shutil.copytree(folder, to, dirs_exist_ok=True)
-    return only_run(to), [word.replace(str(folder), str(to)) for word in words]
-
-
-def other_text(run: Path) -> None:
-    (run.parent / "corpus" / "text" / "0.txt").write_text("five six " * 50)
-
-
-def other_tokenizer(run: Path) -> None:
-    (file,) = run.glob("tokenizer.json")
-    stored = json.loads(file.read_text())
-    file.write_text(json.dumps(stored | {"truncation": None, "added_tokens": stored.get("added_tokens", [])[:0]}))
+    run = only_run(root)
+    (run / "done").unlink()
+    shutil.rmtree(run / "checkpoints" / "6")
+    return run, words
 
 
 RESUMED = {  # what the checkpoint was trained with, and the words of the refusal
@@ -99,13 +81,13 @@ RESUMED = {  # what the checkpoint was trained with, and the words of the refusa
     "pe=alibi": ("pe.name", "'alibi'", "'rope'"),
     "pe.base=500": ("pe.base", "500", "10000"),
     "positions=randomised": ("positions.name", "'randomised'", "'contiguous'"),
-    "data.tokenizer=bpe data.vocab_size=300": ("tokenizer", "vocab_size", "300", "257"),
+    "data.tokenizer=bpe data.vocab_size=300": ("tokenizer: the checkpoint has '", "vocab_size", "this run 257"),
 }
 
 
 @pytest.mark.parametrize("change", RESUMED)
-def test_f6_a_checkpoint_of_another_run_is_not_continued(trained, tmp_path: Path, capsys, change: str):
-    mine, words = copied(trained, tmp_path / "mine")
+def test_f6_a_checkpoint_of_another_run_is_not_continued(corpus, tmp_path: Path, capsys, change: str):
+    mine, words = interrupted(corpus, tmp_path / "mine")
     others = tmp_path / "other"
     assert inside("train", *words, *change.split(), "train.steps=1", f"root={others}") == 0
     shutil.rmtree(mine / "checkpoints")
@@ -119,41 +101,46 @@ def test_f6_a_checkpoint_of_another_run_is_not_continued(trained, tmp_path: Path
     assert steps_saved(mine.parent) == [1]
 
 
-def test_f6_a_corpus_that_has_changed_is_not_continued_nor_measured(trained, tmp_path: Path, capsys):
-    run, words = copied(trained, tmp_path)
-    other_text(run)
+def test_f6_a_corpus_that_has_changed_is_not_continued_nor_measured(tmp_path: Path, capsys):
+    run, given = with_another_text(tmp_path)
     before = json.loads((run / "checkpoints" / "3" / "manifest.json").read_text())["data_fingerprint"]
-    for program, given in (("train", words), ("eval", [f"run={run}", "threads=1"])):
-        if program == "eval":
-            rename_corpus(run, words)
-        assert inside(program, *given) == 2
+    for program, words in given.items():
+        assert inside(program, *words) == 2
         err = capsys.readouterr().err
         assert f"data_fingerprint: the checkpoint has '{before}', this run '" in err
     assert not (run / "eval").exists()
 
 
-def rename_corpus(run: Path, words: list[str]) -> None:
-    """Let the copied run read the copied text."""
-    import yaml
+def with_another_text(folder: Path) -> tuple[Path, dict[str, list[str]]]:
+    """A run whose text was edited after it was cut off, and what to say to continue it and to measure it."""
+    run, words = interrupted(write_corpus(folder / "corpus"), folder / "runs")
+    (folder / "corpus" / "text" / "0.txt").write_text("five six " * 50)
+    return run, {"train": words, "eval": [f"run={run}", "threads=1"]}
 
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    path, cache = (word.split("=")[1] for word in words[:2])
-    config["data"] |= {"path": path, "cache": cache}
-    (run / "config.yaml").write_text(yaml.safe_dump(config))
+
+def test_f6_a_run_folder_with_another_tokenizer_is_not_measured(corpus, tmp_path: Path, capsys):
+    """All of its tokens would mean something else."""
+    run, words = interrupted(corpus, tmp_path / "mine")
+    other = ["data.tokenizer=bpe", "data.vocab_size=257", "train.steps=1", f"root={tmp_path / 'other'}"]
+    assert inside("train", *words, *other) == 0
+    for file in only_run(tmp_path / "other").glob("tokenizer*"):
+        shutil.copy(file, run / file.name)
+    capsys.readouterr()
+    assert inside("eval", f"run={run}", "threads=1") == 2
+    assert "tokenizer: the checkpoint has '" in capsys.readouterr().err
 
 
 @pytest.mark.stress
-def test_f6_is_answered_within_three_seconds(trained, tmp_path: Path):
-    run, words = copied(trained, tmp_path)
-    other_text(run)
-    rename_corpus(run, words)
-    for arguments in (command(*words), [sys.executable, str(ROOT / "eval.py"), f"run={run}", "threads=1"]):
-        begun = time.monotonic()
-        process = start(arguments)
-        _, err = process.communicate()
-        took = time.monotonic() - begun
-        print(f"{Path(arguments[1]).name}: {took:.1f} s")
-        assert process.returncode == 2
+def test_f6_is_answered_within_three_seconds(tmp_path: Path):
+    _, given = with_another_text(tmp_path)
+    for program, words in given.items():
+        before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        arguments = command(*words) if program == "train" else [sys.executable, str(ROOT / "eval.py"), *words]
+        _, err = run(arguments, expect=2)
+        took, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        print(f"{program}.py: {took:.1f} s, {seconds:.1f} s of a processor")
+        assert seconds < 3
         assert "data_fingerprint" in err
 
 
@@ -256,10 +243,10 @@ def test_f20_the_second_process_is_told_who_holds_the_folder(corpus: list[str], 
         holder.communicate()
     assert f"in use by process {holder.pid} on" in err
     assert after.ru_utime - before.ru_utime < 1.5  # torch was not even imported
-    saved = last_step(tmp_path)
-    assert saved > 0
     stale = start(command(*words))  # the lock went with its process
-    wait_for_step(tmp_path, 1, stale)
+    assert stale.stdout is not None
+    assert "training" in stale.stdout.readline()
+    assert "step 1/" in stale.stdout.readline()
     stale.send_signal(signal.SIGTERM)
     out, err = stale.communicate(timeout=60)
     assert stale.returncode == 128 + signal.SIGTERM, out + err

@@ -10,50 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
-
-ROOT = Path(__file__).resolve().parent.parent
-SMALL = [
-    "model.layers=2", "model.width=32", "model.heads=4", "train.length=16", "train.batch=8", "train.log_every=1",
-    "train.valid_every=10", "train.valid_windows=8", "train.precision=fp32", "train.threads=1", "tracker=off",
-    "eval.ratios=[1,2]", "eval.targets=8", "eval.documents=4", "eval.control=false", "data=text", "data.tokenizer=byte",
-]  # fmt: skip
+from training_runs import ROOT, command, last_step, only_run, rows, run, steps_saved, torchrun, weights, write_corpus
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory) -> list[str]:
     """Overrides that name a small corpus."""
-    folder = tmp_path_factory.mktemp("text")
-    rng = np.random.default_rng(0)
-    for i in range(30):
-        (folder / f"{i}.txt").write_text(" ".join(rng.choice(["one", "two", "three", "four"], 100)))
-    return [f"data.path={folder}", f"data.cache={tmp_path_factory.mktemp('cache')}"]
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, str(ROOT / "train.py"), *SMALL, *words]
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def launch(*words: str, expect: int = 0) -> str:
-    done = subprocess.run(command(*words), capture_output=True, text=True, cwd=ROOT, timeout=240)
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout
-
-
-def only_run(root: Path) -> Path:
-    (folder,) = (path.parent for path in root.glob("*/config.yaml"))
-    return folder
-
-
-def weights(run: Path) -> dict[str, np.ndarray]:
-    newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    return load_file(newest / "model.safetensors")
-
-
-def rows(run: Path) -> list[dict]:
-    """metrics.jsonl without what a clock decided."""
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_s"} for line in lines]
+    return run(command(*words), expect)[0]
 
 
 def test_a_killed_run_ends_with_the_same_bits(text, tmp_path):
@@ -104,22 +71,11 @@ def test_too_little_text_is_said_before_the_training(text, tmp_path):
     assert not list(tmp_path.glob("r/*"))
 
 
-def last_step(root: Path) -> int:
-    metrics = list(root.glob("*/metrics.jsonl"))
-    lines = metrics[0].read_text().splitlines() if metrics else []
-    return json.loads(lines[-1])["step"] if lines else 0
-
-
 def test_two_processes_train_what_one_does(text, tmp_path):
     words = [*text, "pe=alibi", "train.steps=20"]
     launch(*words, f"root={tmp_path / 'one'}")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, *command(*words, f"root={tmp_path / 'two'}")[1:]],
-        capture_output=True, text=True, cwd=ROOT, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("finished") == 1
+    out, _ = run(torchrun(*words, f"root={tmp_path / 'two'}"))
+    assert out.count("finished") == 1
     one, two = only_run(tmp_path / "one"), only_run(tmp_path / "two")
     assert one.name == two.name
     for a, b in zip(rows(one), rows(two), strict=True):
@@ -128,6 +84,27 @@ def test_two_processes_train_what_one_does(text, tmp_path):
     assert results[0]["targets_hash"] == results[1]["targets_hash"]
     for a, b in zip(results[0]["rows"], results[1]["rows"], strict=True):
         assert a == pytest.approx(b, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.parametrize("pe", ["rope", "fire"])
+def test_fifty_steps_of_two_ranks_are_those_of_one(text, tmp_path, kind: str, pe: str):
+    """F13 in the real program too: cut off under one wrapper after 30 steps, continued under the other."""
+    words = [*text, f"pe={pe}", "train.steps=50", "checkpoint.every=10"]
+    launch(*words, f"root={tmp_path / 'one'}")
+    expected = rows(only_run(tmp_path / "one"))
+    run(torchrun(*words, f"train.parallel={kind}", f"root={tmp_path / 'two'}"))
+    cut = [*words, f"root={tmp_path / 'cut'}"]
+    run(torchrun(*cut, f"train.parallel={kind}", fault=True), expect=1, fault="kill:1:33")
+    assert steps_saved(tmp_path / "cut")[-1] == 30
+    run(torchrun(*cut, f"train.parallel={'ddp' if kind == 'fsdp' else 'fsdp'}"))
+    for name in ("two", "cut"):
+        found = rows(only_run(tmp_path / name))
+        pairs = list(zip(expected, found, strict=True))
+        worst = max(abs(one[key] - two[key]) for one, two in pairs for key in ("loss", "valid_loss") if key in one)
+        print(f"{pe} {kind} {name}: largest difference of a loss {worst:.1e}")
+        assert worst < 1e-5
 
 
 def test_the_command_line_evaluates_a_run(text, tmp_path):

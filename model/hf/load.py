@@ -1,4 +1,4 @@
-"""A folder that transformers wrote, as a model of ours. Reads config.json and safetensors; runs no code of the folder."""
+"""A folder that transformers wrote, as a model of ours: from config.json and safetensors, without running its code."""
 
 import json
 import re
@@ -17,20 +17,25 @@ from .family import Family
 from .rules import Rule
 from .settings import Settings
 
+INDEX = "model.safetensors.index.json"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 SHOWN = 12  # names in a message
 
 
 class Weights:
-    """The tensors of a folder by name: model.safetensors, or shards with an index. Read when asked for, one at a time."""
+    """The tensors of a folder by name, from one file or from shards with an index. Each is read when asked for."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.files = self._indexed() if (folder / INDEX).is_file() else self._listed()
 
     def __getitem__(self, name: str) -> Tensor:
-        with self._open(self.files[name]) as stream:
-            tensor = stream.get_tensor(name)
+        path = self.folder / self.files[name]
+        try:
+            with safetensors.safe_open(path, framework="pt") as stream:
+                tensor = stream.get_tensor(name)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: {name} cannot be read ({error}).\nDownload it again.") from error
         if tensor.dtype not in DTYPES:
             raise ModelError(
                 f"{self.folder}: {name} is stored as {tensor.dtype}, which is not a weight as it is.\n"
@@ -46,16 +51,17 @@ class Weights:
             raise ModelError(f"{self.folder / INDEX} is not an index ({error!r}).\nDownload it again.") from error
         missing = sorted({file for file in files.values() if file in strange or not (self.folder / file).is_file()})
         if missing:
-            raise ModelError(
-                f"{self.folder} lacks {_first(missing)}, which {INDEX} names.\nDownload the missing files."
-            )
+            raise ModelError(f"{self.folder} lacks {_first(missing)}, named by {INDEX}.\nDownload what is missing.")
         return files
 
     def _listed(self) -> dict[str, str]:
         files: dict[str, str] = {}
         for path in sorted(self.folder.glob("*.safetensors")):
-            with self._open(path.name) as stream:
-                files |= dict.fromkeys(stream.keys(), path.name)
+            try:
+                with safetensors.safe_open(path, framework="pt") as stream:
+                    files |= dict.fromkeys(stream.keys(), path.name)
+            except (safetensors.SafetensorError, OSError) as error:
+                raise ModelError(f"{path} cannot be read ({error}).\nDownload it again.") from error
         if not files:
             pickled = sorted(path.name for path in self.folder.glob("*.bin"))
             told = f", and {_first(pickled)} may hold code that runs when it is read" if pickled else ""
@@ -65,22 +71,13 @@ class Weights:
             )
         return files
 
-    def _open(self, file: str):
-        try:
-            return safetensors.safe_open(self.folder / file, framework="pt")
-        except (safetensors.SafetensorError, OSError) as error:
-            raise ModelError(f"{self.folder / file} cannot be read ({error}).\nDownload it again.") from error
-
-
-INDEX = "model.safetensors.index.json"
-
 
 def load_hf(
     folder: str | Path, train_length: int | None = None, dtype: torch.dtype | None = torch.float32
 ) -> Transformer:
     """The checkpoint in `folder` as a model of ours, in evaluation mode, on the CPU.
 
-    train_length: as in `describe`.  dtype: of the parameters; None is what most of the file is stored as.
+    train_length: as in `describe`.  dtype: of the parameters; None is that of the stored embedding.
     Raises ModelError for another kind of model, an equation that ours lacks, and tensors that are missing, left over
     or of another shape: all of them are named, and nothing is loaded in part.
     """
@@ -92,8 +89,7 @@ def load_hf(
         network = build(**options)
     sources = matched(network, family, weights)
     if dtype is None:
-        stored = [weights[names[0]].dtype for names, _ in sources.values()]
-        dtype = max(set(stored), key=stored.count)
+        dtype = weights[sources["embedding.weight"][0][0]].dtype
     network = network.to(dtype).to_empty(device="cpu")
     fill(network, sources, weights)
     return network.eval()
@@ -114,9 +110,8 @@ def matched(network: Transformer, family: Family, weights: Weights) -> dict[str,
     problems = [f"missing: {_first(missing)}"] if missing else []
     problems += [f"with no place in our model: {_first(unused)}"] if unused else []
     if problems:
-        raise ModelError(
-            "\n".join([f"{weights.folder}: its tensors are not those of a {family.model_type}.", *problems])
-        )
+        about = f"{weights.folder}: its tensors are not those of a {family.model_type}."
+        raise ModelError("\n".join([about, *problems]))
     return sources
 
 
@@ -157,9 +152,8 @@ def fill(network: Transformer, sources: dict[str, tuple[list[str], Rule]], weigh
         else:
             tensor.copy_(made)
     if wrong:
-        raise ModelError(
-            "\n".join([f"{weights.folder}: tensors do not have the sizes of config.json.", *wrong[:SHOWN]])
-        )
+        about = f"{weights.folder}: tensors do not have the sizes of config.json."
+        raise ModelError("\n".join([about, *wrong[:SHOWN]]))
 
 
 def _ignored(name: str, family: Family) -> bool:

@@ -1,4 +1,4 @@
-"""A model of ours as a folder that transformers loads: of a class it has, where one computes the same, else with code."""
+"""A model of ours as a folder for transformers: of a class it has where one computes the same, else with its code."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from .settled import outline
 
 
 def save_hf(model: Transformer, folder: str | Path, separator: int | None = None) -> str:
-    """Write `model` to `folder` and return its model_type: `llama`, ..., or `longrun` if the folder brings its own code.
+    """Write `model` to `folder`; returns its model_type: `llama`, ..., or `longrun` if the folder brings its own code.
 
     separator: id of the token in front of every document; it becomes bos_token_id and eos_token_id.
     The folder appears whole or not at all. Raises ModelError if there is something in it already.

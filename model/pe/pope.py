@@ -4,6 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..precision import exact_device
 from ..shape import Shape
 from .base import Context, PositionEncoding, State, require
 from .rotation import Rotation, angles
@@ -31,7 +32,7 @@ class Pope(PositionEncoding):
 
     def prepare(self, context: Context) -> Rotation:
         d = self.shape.head_dim
-        exponent = torch.arange(d, device=context.positions.device, dtype=torch.float64) / d
+        exponent = torch.arange(d, device=exact_device(context.positions.device), dtype=torch.float64) / d
         return angles(context.positions, self.base**-exponent)  # (B|1, 1, T, d)
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:

@@ -3,6 +3,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..precision import exact_device
 from ..shape import Shape
 from .base import Context, PositionEncoding, State, require
 from .rotation import angles, rotate
@@ -36,7 +37,7 @@ class Rope(PositionEncoding):
 
     def frequencies(self, device: torch.device | None = None) -> Tensor:
         """Radians a position of each pair, float64 (r/2,)."""
-        exponent = torch.arange(0, self.rotated, 2, device=device, dtype=torch.float64) / self.rotated
+        exponent = torch.arange(0, self.rotated, 2, device=exact_device(device), dtype=torch.float64) / self.rotated
         return self.base**-exponent
 
     def scaled(self, context: Context) -> tuple[Tensor, float]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..precision import exact_device
+
 
 @dataclass(frozen=True)
 class Rotation:
@@ -22,8 +24,9 @@ def angles(positions: Tensor, frequencies: Tensor, amplitude: float = 1.0) -> Ro
 
     The product is taken in float64 and only cos and sin are rounded: in float32 an angle near 100,000 is off by 0.004.
     """
-    angle = positions.double()[:, None, :, None] * frequencies.double()
-    return Rotation((angle.cos() * amplitude).float(), (angle.sin() * amplitude).float())
+    exact, device = exact_device(positions.device), positions.device
+    angle = positions.to(exact).double()[:, None, :, None] * frequencies.to(exact).double()
+    return Rotation((angle.cos() * amplitude).float().to(device), (angle.sin() * amplitude).float().to(device))
 
 
 def rotate(x: Tensor, rotation: Rotation, layout: str) -> Tensor:

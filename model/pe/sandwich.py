@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor
 
+from ..precision import exact_device
 from ..shape import Shape
 from .base import DistanceBias, distances, require
 
@@ -22,8 +23,9 @@ class Sandwich(DistanceBias):
         self.dims = dims
 
     def table(self, n: int, device: torch.device | None = None) -> Tensor:
-        c = torch.arange(1, self.dims // 2 + 1, device=device, dtype=torch.float64)
-        angle = distances(n, device).double()[:, None] * 10000 ** (-2 * c / self.dims)
+        exact = exact_device(device)
+        c = torch.arange(1, self.dims // 2 + 1, device=exact, dtype=torch.float64)
+        angle = distances(n, exact).double()[:, None] * 10000 ** (-2 * c / self.dims)
         kernel = (angle.cos() - 1).sum(-1)
-        head = torch.arange(1, self.shape.heads + 1, device=device)
-        return (kernel * (self.shape.heads / (8 * head))[:, None]).float()
+        head = torch.arange(1, self.shape.heads + 1, device=exact)
+        return (kernel * (self.shape.heads / (8 * head))[:, None]).float().to(device)

@@ -4,6 +4,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..precision import exact_device
 from ..shape import Shape
 from .base import Context, PositionEncoding, require
 
@@ -34,7 +35,8 @@ class Sinusoidal(PositionEncoding):
 
 def sinusoids(positions: Tensor, width: int, base: float = 10000.0, layout: str = "concatenated") -> Tensor:
     """Float32 sines and cosines of positions (...): (..., width). Angles are float64: far out float32 is too coarse."""
-    exponent = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64) / width
-    angle = positions.double()[..., None] * base**-exponent
-    parts = [angle.sin().float(), angle.cos().float()]
+    exact = exact_device(positions.device)
+    exponent = torch.arange(0, width, 2, device=exact, dtype=torch.float64) / width
+    angle = positions.to(exact).double()[..., None] * base**-exponent
+    parts = [part.float().to(positions.device) for part in (angle.sin(), angle.cos())]
     return torch.stack(parts, -1).flatten(-2) if layout == "interleaved" else torch.cat(parts, -1)

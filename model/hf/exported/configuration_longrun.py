@@ -6,7 +6,7 @@ from transformers import PreTrainedConfig
 
 
 class LongrunConfig(PreTrainedConfig):
-    """longrun: the options of Longrun's `model.build`, all settled: sizes, position encoding, position plan, extension."""
+    """longrun: options of Longrun's `model.build`, all settled: sizes, position encoding and plan, extension."""
 
     model_type = "longrun"
 

@@ -1,4 +1,4 @@
-"""Qwen2 and Qwen2.5: Llama's block with biases of queries, keys and values, and if asked for a window in late layers."""
+"""Qwen2 and Qwen2.5: Llama's block with biases of queries, keys and values; if asked for, late layers have a window."""
 
 from typing import Any
 

@@ -1,0 +1,116 @@
+"""python -m scripts.export run=<run folder> to=<folder>: a trained model as a folder that transformers loads.
+
+Where transformers has a class that computes the same (Llama, Qwen3, SmolLM3, GPT-2, ...), the folder is one of that
+class; elsewhere it brings its code, and is loaded with trust_remote_code=True. The tokenizer comes with it. If
+transformers is installed, both models are run and compared.
+"""
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from configs.cli import guarded
+from configs.errors import ConfigError
+from configs.schema import key
+from configs.validate import build
+from data.tokenizer import Tokenizer
+
+TOLERANCE = 1e-3  # of the largest logit: more is another model, not other rounding
+NEW_TOKENS = 16
+
+
+@dataclass
+class ExportConfig:
+    run: str = key("the run folder, or a folder of a Hugging Face checkpoint", example="runs/rope-tiny-stdlib-L128-s0-1a2b3c4d")
+    to: str = key("the folder to write; there must be nothing in it", example="exported")
+    extension: str | None = key("a context extension to be part of the exported model", example="yarn_code")
+    length: int | None = key("tokens that the extension shall reach; null = 8 times the training length", minimum=1)
+
+
+DEFAULTS = {"extension": None, "length": None}
+
+
+def main(words: list[str]) -> int:
+    if {"--help", "-h"} & set(words):
+        print(usage())
+        return 0
+    config = read(words)
+    os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: nothing here is to be looked up
+    from model.extension.base import extended
+    from model.hf import save_hf
+
+    source, folder = Path(config.run), Path(config.to)
+    tokenizer, model = Tokenizer.load(source), loaded(source)
+    if config.extension is not None:
+        model = extended(model, config.extension, config.length or 8 * model.train_length)
+    kind = save_hf(model, folder, tokenizer.separator)
+    tokenizer.export(folder)
+    own_code = kind == "longrun"
+    how = "with its own code: trust_remote_code=True" if own_code else f"as a {kind}"
+    print(f"written to {folder}, {how}")
+    if find_spec("transformers") is None:
+        print("not compared: transformers is not installed (pip install 'longrun[hf]')")
+        return 0
+    difference, size, same = compared(model, folder, tokenizer.separator, own_code)
+    text = "the same greedy text" if same else "another greedy text: the likeliest tokens are that close"
+    print(f"compared with transformers: logits differ by at most {difference:.1e} of {size:.1f}; {text}")
+    if difference > TOLERANCE * size:
+        shutil.rmtree(folder)
+        raise AssertionError(f"{folder} computed something else and was removed")
+    return 0
+
+
+def loaded(source: Path) -> Any:
+    """The model of a run, or of a checkpoint that others made."""
+    from model import load
+    from model.hf import load_hf
+
+    return load(source) if (source / "checkpoints").is_dir() else load_hf(source)
+
+
+def compared(model: Any, folder: Path, separator: int, own_code: bool) -> tuple[float, float, bool]:
+    """Largest difference of logits, largest logit, and whether both write the same text."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from model.generate import generate
+
+    theirs = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=own_code, dtype=torch.float32).eval()
+    longest = min(2 * model.train_length, 1024, model.max_positions or 1024)
+    tokens = torch.randint(model.vocab_size, (2, longest), generator=torch.Generator().manual_seed(0))
+    tokens[:, 0] = separator
+    with torch.no_grad():
+        ours, other = model(tokens), theirs(tokens).logits.float()
+    prompt = tokens[:1, : max(1, longest // 2 - NEW_TOKENS)]
+    count = min(NEW_TOKENS, longest - prompt.shape[1])
+    written = generate(model, prompt, count, temperature=0)
+    options = {"do_sample": False, "max_new_tokens": count, "eos_token_id": None, "pad_token_id": separator}
+    again = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
+    return (ours - other).abs().max().item(), ours.abs().max().item(), torch.equal(written, again)
+
+
+def read(words: list[str]) -> ExportConfig:
+    """The checked options. Raises ConfigError."""
+    values: dict[str, Any] = dict(DEFAULTS)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word}: expected key=value.\nTry run=runs/NAME to=FOLDER")
+        values[name] = None if value == "null" else value
+    config = build(ExportConfig, values)
+    if not Path(config.run).is_dir():
+        raise ConfigError(f"run={config.run}: there is no such folder.\nTry one of the folders in runs/")
+    return config
+
+
+def usage() -> str:
+    lines = [f"  {f.name}={DEFAULTS.get(f.name, '...')}".ljust(22) + f.metadata["doc"] for f in fields(ExportConfig)]
+    return "\n".join(["python -m scripts.export run=FOLDER to=FOLDER [key=value ...]", "", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(sys.argv[1:])))
