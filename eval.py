@@ -29,15 +29,17 @@ import torch
 
 from configs.schema import EvalConfig, EvalRunConfig
 from data import windows as w
-from data.dataset import Dataset
+from data.dataset import Dataset, prepare
 from data.errors import DataError
 from data.protocols import base as protocols
 from data.scored import Row, Scored, nothing, summary
-from model import parallel
+from data.tokenizer import Tokenizer
+from model import load, parallel
 from model.errors import ModelError
 from model.extension.base import extended
 from model.extension.registry import extensions
 from model.generate import generate
+from model.hf import load_hf
 from model.precision import autocast
 from model.registry import Part
 from model.transformer import Transformer
@@ -229,24 +231,46 @@ def evaluate_with_control(
 
 
 def main(config: EvalRunConfig) -> None:
-    from data.dataset import prepare
-    from data.tokenizer import Tokenizer
-    from model import load
-
     if config.threads:
         torch.set_num_threads(config.threads)
     ranks = parallel.setup(config.device)
     say = print if ranks.first else (lambda line: None)
-    assert config.run is not None  # checked with the configuration
-    folder = Path(config.run)
-    tokenizer = Tokenizer.load(folder)
-    data = prepare(_data_options(folder, config.data), tokenizer=tokenizer)
-    trained_on = {} if config.data else {"data_fingerprint": data.fingerprint}  # unless other data were asked for
-    model = load(folder, tokenizer=tokenizer.digest, **trained_on).to(ranks.device)
-    out = Path(config.out) if config.out else folder / "eval"
+    model, data = a_run(config) if config.run else a_checkpoint(config)
+    model = model.to(ranks.device)
+    out = Path(config.out) if config.out else Path(str(config.run or config.hf)) / "eval"
     evaluate_with_control(out, model, data, config, config.extensions or [], config.precision, say)
     say(f"written to {out}")
     parallel.teardown()
+
+
+def a_run(config: EvalRunConfig) -> tuple[Transformer, Dataset]:
+    """The model of a run folder, and its own data or what was asked for."""
+    folder = Path(str(config.run))
+    tokenizer = Tokenizer.load(folder)
+    data = prepare(_data_options(folder, config.data), tokenizer=tokenizer)
+    trained_on = {} if config.data else {"data_fingerprint": data.fingerprint}  # unless other data were asked for
+    return load(folder, tokenizer=tokenizer.digest, **trained_on), data
+
+
+def a_checkpoint(config: EvalRunConfig) -> tuple[Transformer, Dataset]:
+    """The model of a Hugging Face folder, and the data: all of it is for testing."""
+    folder = Path(str(config.hf))
+    tokenizer = Tokenizer.load(folder)
+    whole = {"valid_fraction": 0.0, "test_fraction": 1.0}
+    fractions = whole if whole.keys() <= config.data.keys() else {}
+    data = prepare(config.data | fractions, tokenizer=tokenizer)
+    model = load_hf(folder, config.train_length)
+    require_tokens(model, tokenizer, folder)
+    return model, data
+
+
+def require_tokens(model: Transformer, tokenizer: Tokenizer, folder: str | Path) -> None:
+    """Refuse a tokenizer with ids that the model has no embedding for. (A model may have more: padding.)"""
+    if tokenizer.vocab_size > model.vocab_size:
+        raise ModelError(
+            f"{folder}: its tokenizer has {tokenizer.vocab_size} ids, and its model knows {model.vocab_size}.\n"
+            "Use the tokenizer.json that belongs to the model."
+        )
 
 
 def _data_options(run: Path, changes: dict[str, Any]) -> dict[str, Any]:

@@ -29,8 +29,9 @@ from configs.schema import TrainConfig
 from configs.tracking import Tracker
 from data.dataset import Batches, Dataset, prepare
 from data.protocols import base as protocols
-from eval import evaluate_with_control, score, summary
-from model import build, checkpoint, parallel
+from data.tokenizer import Tokenizer
+from eval import evaluate_with_control, require_tokens, score, summary
+from model import build, checkpoint, origin, parallel
 from model.assembly import whole
 from model.errors import ModelError
 from model.optim import build_optimizer, clip_gradients, schedule
@@ -124,12 +125,11 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
 
 def set_up(config: TrainConfig, ranks: Ranks) -> Trainer:
     loop, optim = config.train, config.optim
-    data = prepare(asdict(config.data), progress=ranks.first)
+    own = Tokenizer.load(Path(config.init_from)) if config.init_from else None
+    data = prepare(asdict(config.data), tokenizer=own, progress=ranks.first)
     batches = data.batches(loop.length, loop.batch, config.seed)
     require_measurable(config, data)
-    model = build(
-        data.tokenizer.vocab_size, loop.length, asdict(config.model), config.pe, config.positions, config.seed
-    ).to(ranks.device)
+    model = new_model(config, data.tokenizer).to(ranks.device)
     torch.manual_seed(config.seed * 1000003 + ranks.rank)  # dropout; all else has generators of its own
     model.checkpoint_activations = loop.checkpoint_activations
     if loop.compile:
@@ -139,6 +139,17 @@ def set_up(config: TrainConfig, ranks: Ranks) -> Trainer:
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     return Trainer(config, ranks, data, model, wrapped, optimizer, batches)
+
+
+def new_model(config: TrainConfig, tokenizer: Tokenizer) -> Transformer:
+    """The model before the first step: freshly drawn, or with the weights of `init_from`."""
+    extension = None if config.extension["scheme"] == "unchanged" else config.extension
+    length, parts = config.train.length, (asdict(config.model), config.pe, config.positions, config.seed)
+    if config.init_from is None:
+        return build(tokenizer.vocab_size, length, *parts, extension)
+    model = origin.begin(config.init_from, length, *parts, extension)
+    require_tokens(model, tokenizer, config.init_from)
+    return model
 
 
 def require_measurable(config: TrainConfig, data: Dataset) -> None:
@@ -244,7 +255,9 @@ def validate(trainer: Trainer) -> dict[str, float]:
     """Loss on the validation split at the training length, and for a task the share of right answers."""
     loop, data = trainer.config.train, trainer.data
     selection = data.validation(loop.length, loop.valid_windows)
-    figures = summary(score(whole(trainer.model), selection, data.tokenizer.token_bytes, trainer.config.eval, loop.precision))
+    figures = summary(
+        score(whole(trainer.model), selection, data.tokenizer.token_bytes, trainer.config.eval, loop.precision)
+    )
     step = trainer.progress.step
     return {
         "step": step,

@@ -96,7 +96,8 @@ def trained_length(config: EvalRunConfig) -> int:
     """The length the model was trained at, from its own configuration."""
     if config.run is not None:
         return stored(config)["train"]["length"]
-    return importlib.import_module(ORIGIN).describe(config.hf)["train_length"]
+    found = importlib.import_module(ORIGIN).describe(config.hf)
+    return found.get("trained_length") or found["train_length"]
 
 
 def complete_eval(options: EvalConfig, train_length: int, prefix: str, source: str) -> None:

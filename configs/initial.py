@@ -23,7 +23,9 @@ def leave_out_defaults(values: dict[str, Any], said: list[str], choices: Mapping
     keys = [word.split("=", 1)[0].lstrip("+~") for word in said]
     for key in keys:
         if (key == "model" or key.startswith("model.")) and key != "model.dropout":
-            raise ConfigError(f"{key} is decided by init_from={values['init_from']}.\nLeave it out, or leave init_from out")
+            raise ConfigError(
+                f"{key}: the sizes of the model are those of init_from={values['init_from']}.\nLeave {key} out"
+            )
     dropout = {"dropout": values["model"]["dropout"]} if "model.dropout" in keys else {}
     values["model"] = dropout
     usual = overrides.groups("train")

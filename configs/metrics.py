@@ -48,7 +48,7 @@ class Metrics:
             if written != len(text):
                 raise OSError(
                     errno.ENOSPC,
-                    f"{self.path}: only {written} of {len(text)} bytes of a row could be written; is the disk full?"
+                    f"{self.path}: only {written} of {len(text)} bytes of a row could be written; is the disk full?",
                 )
         except OSError:
             os.ftruncate(self.file.fileno(), size)

@@ -69,7 +69,8 @@ def fingerprint(config: TrainConfig) -> str:
 
 def name(config: TrainConfig) -> str:
     """`rope-tiny-stdlib-L128-s0-0a1b2c3d`."""
-    words = (config.pe["name"], config.model.name, config.data.name)
+    changed = "" if config.extension["scheme"] == "unchanged" else f".{config.extension['name']}"
+    words = (config.pe["name"] + changed, config.model.name, config.data.name)
     readable = "-".join("".join(c if c.isalnum() or c in "_." else "_" for c in word) for word in words)
     return f"{readable}-L{config.train.length}-s{config.seed}-{fingerprint(config)}"
 

@@ -66,7 +66,9 @@ class LoopConfig:
         choices=("auto", "fp32", "bf16", "fp32_medium"),
     )
     compile: bool = key("torch.compile the model")
-    checkpoint_activations: bool = key("keep no activations of a layer, compute them again: less memory, a third slower")
+    checkpoint_activations: bool = key(
+        "keep no activations of a layer, compute them again: less memory, a third slower"
+    )
     parallel: str = key(
         "several processes: ddp = each holds the model, fsdp = each holds a part of it", choices=("ddp", "fsdp")
     )

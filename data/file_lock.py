@@ -1,4 +1,4 @@
-"""One process at a time: the others wait for it. The kernel drops the lock with its process, so none can be left over."""
+"""One process at a time: the others wait for it. The kernel drops the lock with its process: none can be left over."""
 
 import contextlib
 import os

@@ -82,8 +82,8 @@ class Hub(Source):
             raise
         except Exception as error:  # the library raises what its dozen transports and readers raise
             raise DataError(
-                f"data.path={path} data.subset={self.options.get('subset')} data.split={self.options['split']} could not "
-                f"be read: {_first_line(error)}.\nCheck these three on the data set's page, or use local files: "
+                f"data.path={path} data.subset={self.options.get('subset')} data.split={self.options['split']} could "
+                f"not be read: {_first_line(error)}.\nCheck these three on the data set's page, or use local files: "
                 "data=parquet data.path=FOLDER."
             ) from error
 

@@ -26,12 +26,14 @@ def build(
     seed: int = 0,
     extension: Part | None = None,
     extension_length: int | None = None,
+    trained_length: int | None = None,
 ) -> Transformer:
     """A freshly initialised model.
 
     model: options of `ModelConfig`.  pe, positions: a name, or {"name": NAME, option: value, ...}; options that are
     missing come from configs/pe/NAME.yaml and configs/positions/NAME.yaml.
     extension: put on the encodings for sequences of `extension_length` tokens, as `extended` does to a trained model.
+    trained_length: the training length since then, where the model was trained on after it was extended.
     Raises ModelError for unknown names, unknown or mistyped options, and sizes that do not fit together.
     """
     config = model_config(model or {})
@@ -48,6 +50,8 @@ def build(
     }
     if extension is not None:
         network = extended(network, extension, train_length if extension_length is None else extension_length)
+    if trained_length is not None:
+        network.trained_at(trained_length)
     initialise(network, seed)
     return network
 

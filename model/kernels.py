@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 
 from . import toeplitz
 from .pe.base import Block, Context, PositionEncoding
@@ -83,6 +82,8 @@ def flash(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, scale=view.scale)
     if q.shape[2] == k.shape[2]:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=view.scale)
+    from torch.nn.attention.bias import causal_lower_right  # with it comes the compiler: a second that few runs need
+
     # is_causal aligns to the upper left corner: with cached keys that hides all but the first few.
     mask = causal_lower_right(q.shape[2], k.shape[2])
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=view.scale)

@@ -10,6 +10,8 @@ from .errors import ModelError
 if TYPE_CHECKING:
     from .transformer import Transformer
 
+LATER = ("extension", "extension_length", "trained_length")  # options of `build` for what was done to a trained model
+
 
 def is_run(folder: str | Path) -> bool:
     return (Path(folder) / "checkpoints").is_dir()
@@ -54,12 +56,17 @@ def begin(
     from .state import apply_model, model_tensors
 
     origin = load(folder)
-    own = {key: origin.config[key] for key in ("extension", "extension_length") if key in origin.config}
-    trained = origin.train_length if own or extension else max(origin.train_length, length)
+    own = {key: value for key, value in origin.config.items() if key in LATER}
+    first = origin.config["train_length"]  # what its encodings were made for
+    trained = first if own or extension else max(first, length)
     made = build(origin.vocab_size, trained, model, pe, positions, seed, **own)
     tensors = model_tensors(origin)
     if made.config["pe"]["scheme"] != origin.config["pe"]["scheme"]:
         kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("encodings.")}
         tensors = kept | {n: t for n, t in model_tensors(made).items() if n.startswith("encodings.")}
     apply_model(tensors, made, folder)
-    return made if extension is None else extended(made, extension, length)
+    if extension is not None:
+        made = extended(made, extension, length)
+    if made.train_length != length:
+        made.trained_at(length)
+    return made

@@ -245,7 +245,9 @@ def _device_kind(device: str) -> str:
     if device not in present:
         raise ModelError(f"device={device}: unknown. Known: auto, {', '.join(present)}.")
     if not present[device]:
-        raise ModelError(f"device={device}: {_why_missing(device)}.\nUse device=auto: a GPU if there is one, else the CPU.")
+        raise ModelError(
+            f"device={device}: {_why_missing(device)}.\nUse device=auto: CUDA if there is any, else the CPU."
+        )
     return device
 
 

@@ -9,7 +9,7 @@ Shapes: B batch, T tokens, D width, V vocabulary.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -88,6 +88,11 @@ class Transformer(nn.Module):
         unique = list(dict.fromkeys(encodings))
         self.encodings = nn.ModuleList(unique)
         self.encoding_of_layer = [unique.index(encoding) for encoding in encodings]
+
+    def trained_at(self, length: int) -> None:
+        """From now on `length` is the training length, for extensions and for records; the encodings stay what they are."""
+        self.train_length, self.shape = length, replace(self.shape, train_length=length)
+        self.config = self.config | {"trained_length": length}
 
     def forward(
         self,

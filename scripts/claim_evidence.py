@@ -13,7 +13,8 @@ import yaml
 
 from data.errors import DataError
 
-from .report_data import Evaluation, Run, read_runs
+from .report_answers import beyond
+from .report_data import Run, read_runs
 from .statistics import Difference, hierarchical_bootstrap
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -138,12 +139,3 @@ class Evidence:
         if not found:
             raise DataError(f"{self.folder}: {scheme} was not asked the questions of {task}")
         return found
-
-
-def beyond(evaluation: Evaluation) -> np.ndarray:
-    """Right answers at lengths beyond the training length (Q,); a length the encoding has no positions for is wrong."""
-    right = evaluation.questions
-    refused = [n for n in evaluation.refused if n > evaluation.train_length]
-    trials = max((len(each) for each in right.values()), default=0)
-    parts = [each for length, each in right.items() if length > evaluation.train_length]
-    return np.concatenate([*parts, np.zeros(len(refused) * trials, bool)])

@@ -7,6 +7,7 @@ its conditions hold, disagreed with if one fails, and undecided otherwise.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from . import report_format as fmt
 from .claim_evidence import Evidence
@@ -54,8 +55,10 @@ def sinusoidal_explodes(evidence: Evidence) -> Finding:
 def rope_degrades(evidence: Evidence) -> Finding:
     (scheme,) = evidence.schemes
     lengths = [2**n for n in range(int(math.log2(LONGEST)) + 1)]
-    steps = {b: evidence.change((scheme, b), (scheme, a)) for a, b in zip(lengths, lengths[1:], strict=False)}
-    return Finding([f"{signed(step)} from {n // 2}L to {n}L" for n, step in steps.items()], list(map(above, steps.values())))
+    steps = {b: evidence.change((scheme, b), (scheme, a)) for a, b in pairwise(lengths)}
+    return Finding(
+        [f"{signed(step)} from {n // 2}L to {n}L" for n, step in steps.items()], list(map(above, steps.values()))
+    )
 
 
 def alibi_is_flat(evidence: Evidence) -> Finding:
@@ -97,7 +100,9 @@ def nope_leads_on_tasks(evidence: Evidence) -> Finding:
         f"{name} {ranking.mrr:.2f} [{ranking.low:.2f}, {ranking.high:.2f}]"
         for name, ranking in sorted(by_name.items(), key=lambda item: -item[1].mrr)
     ]
-    return Finding(numbers, [sure(by_name["nope"].first), sure(by_name["sinusoidal"].last)])
+    first = {name: ranking.first for name, ranking in by_name.items()}
+    last = {name: ranking.last for name, ranking in by_name.items()}
+    return Finding(numbers, [stands("nope", first), stands("sinusoidal", last)])
 
 
 def randomised_positions_help(evidence: Evidence) -> Finding:
@@ -118,8 +123,10 @@ def gates_retrieve(evidence: Evidence) -> Finding:
     return Finding([f"{a} minus {b} {points(change)}" for change, (a, b) in named], list(map(above, changes)))
 
 
-def sure(share: float) -> bool | None:
-    return True if share >= SURE else False if share <= 1 - SURE else None
+def stands(name: str, shares: dict[str, float]) -> bool | None:
+    """Whether this one stands at an end of the ranking, from the share of resamples in which each does so alone."""
+    found = [other for other, share in shares.items() if share >= SURE]
+    return found == [name] if found else None
 
 
 def signed(difference: Difference) -> str:

@@ -45,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.run:
         code = run(chosen, options.set, options.root, options.minutes)
         if code:
-            print("stopped: the same command goes on" if code == 130 else "some runs failed: see above", file=sys.stderr)
+            print(
+                "stopped: the same command goes on" if code == 130 else "some runs failed: see above", file=sys.stderr
+            )
     results = [result(each, options.set, options.root) for each in chosen]
     print("\n".join(map(told, results)))
     if any(each.finding for each in results):
@@ -102,7 +104,9 @@ def told(each: Result) -> str:
     if each.finding is None:
         return "\n".join([*lines, f"  ours       {each.missing}"])
     numbers = "\n             ".join(each.finding.numbers)
-    return "\n".join([*lines, f"  agrees if  {each.experiment.agrees}", f"  ours       {numbers}", f"  seeds      {each.seeds}"])
+    return "\n".join(
+        [*lines, f"  agrees if  {each.experiment.agrees}", f"  ours       {numbers}", f"  seeds      {each.seeds}"]
+    )
 
 
 def table(results: list[Result]) -> str:
@@ -125,7 +129,11 @@ def write(path: Path, size: str, text: str) -> None:
     start, end = f"<!-- claims {size}: start -->", f"<!-- claims {size}: end -->"
     part = f"{start}\n{SIZES[size]}\n\n{text}\n{end}"
     between = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-    after = between.sub(lambda _: part, before) if between.search(before) else f"{before}\n## On the {size.upper()}\n\n{part}\n"
+    after = (
+        between.sub(lambda _: part, before)
+        if between.search(before)
+        else f"{before}\n## On the {size.upper()}\n\n{part}\n"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(after, encoding="utf-8")
 

@@ -118,7 +118,9 @@ def devices() -> Iterator[Finding]:
         yield Finding("torch", BROKEN, str(error))
         return
     cpu = torch.device("cpu")
-    yield Finding("cpu", GOOD, f"{processor()}, {torch.get_num_threads()} threads, precision=auto is {resolve('auto', cpu)}")
+    yield Finding(
+        "cpu", GOOD, f"{processor()}, {torch.get_num_threads()} threads, precision=auto is {resolve('auto', cpu)}"
+    )
     for index in range(torch.cuda.device_count()):
         device, about = torch.device("cuda", index), torch.cuda.get_device_properties(index)
         memory = amount(about.total_memory)
@@ -126,7 +128,9 @@ def devices() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         yield Finding("gpu", NOTE, "torch finds no CUDA device; train.device=auto is the CPU")
     gloo = torch.distributed.is_available() and torch.distributed.is_gloo_available()
-    yield Finding("ranks", GOOD if gloo else NOTE, "torchrun works" if gloo else "this torch has no gloo: one process only")
+    yield Finding(
+        "ranks", GOOD if gloo else NOTE, "torchrun works" if gloo else "this torch has no gloo: one process only"
+    )
 
 
 def room(what: str, folder: Path) -> Finding:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from data.errors import DataError
 
+from . import report_answers as answers
 from . import report_tables as tables
 from .report_captions import figures_of
 from .report_checks import caveats, check_comparable
@@ -80,15 +81,16 @@ def compose(paths: list[Path], out: Path) -> tuple[str, dict, dict]:
     """The report's name, its words and tables (see report_markdown), and its numbers (see report_payload)."""
     runs = read_runs(paths)
     check_comparable(runs)
-    studies = studies_of(runs)
+    studies, exams = studies_of(runs), answers.exams_of(runs)
     name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} runs"
-    data = payload(name, runs, studies, _colours(runs, studies))
+    data = payload(name, runs, studies, exams, _colours(runs, studies, exams))
     content = {
-        "headline": headline(studies[0]),
-        "findings": findings(studies[0]),
-        "caveats": caveats(runs, studies[0].lines),
+        "headline": headline(studies[0]) if studies else answers.headline(exams),
+        "findings": findings(studies[0]) if studies else [],
+        "caveats": (caveats(runs, studies[0].lines) if studies else []) + answers.caveats(exams),
         "figures": figures_of(data),
         "studies": [(study.protocol, _tables(study)) for study in studies],
+        "answers": answers.tables(exams),
         "facts": facts(runs, studies),
         "commands": commands(runs, studies, "python -m scripts.report " + shlex.join(map(str, [*paths, "--out", out]))),
     }
@@ -104,9 +106,11 @@ def _tables(study: Study) -> list[tables.Table]:
     return [tables.summary(study), *tables.by_length(study), tables.pairs(study), tables.cost(study)]
 
 
-def _colours(runs: list[Run], studies: list[Study]) -> dict[str, int]:
-    """Numbers for the lines of every study, then for runs that only have training curves."""
+def _colours(runs: list[Run], studies: list[Study], exams: list[answers.Exam]) -> dict[str, int]:
+    """Numbers for the lines of every study and exam, then for runs that only have training curves."""
     found = colours(studies)
+    for label in sorted({line.label for exam in exams for line in exam.lines}):
+        found.setdefault(label, len(found))
     variants = variants_of(runs)
     for run in runs:
         found.setdefault(Line(run.scheme, "none", variants[run.folder], "").label, len(found))

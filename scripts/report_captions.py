@@ -34,8 +34,21 @@ def figures_of(payload: dict) -> list[Figure]:
     if payload["positions"]:
         caption = position_caption(payload["positions"])
         found.append(Figure("nll_by_position", "NLL by position in the window", caption))
+    found += _answer_figures(payload["answers"])
     if payload["training"]:
         found.append(Figure("training", "Training curves", TRAINING_CAPTION))
+    return found
+
+
+def _answer_figures(exams: list[dict]) -> list[Figure]:
+    found = []
+    if any(exam["protocol"] == "exact_match" for exam in exams):
+        caption = "Share of questions with the right answer. Line: all seeds pooled; band: Wilson's 95 % interval."
+        found.append(Figure("exact_match", "Right answers against length", caption))
+    for exam in exams:
+        if any(line["cells"] for line in exam["lines"]):
+            caption = "Share of trials with the right answer, in per cent, by depth of what is hidden and by length."
+            found.append(Figure(exam["name"], f"Retrieval: {exam['name']}", caption))
     return found
 
 

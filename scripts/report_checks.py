@@ -19,7 +19,7 @@ def check_comparable(runs: list[Run]) -> None:
     for run in runs:
         for evaluation in run.evaluations:
             by_protocol[evaluation.protocol].append((run, evaluation))
-    if not by_protocol:
+    if not by_protocol and not any(run.answers for run in runs):
         example = runs[0].folder
         raise DataError(
             f"{len(runs)} run(s) found, none evaluated yet: there is no eval/*.json in them\n"
@@ -85,7 +85,7 @@ def caveats(runs: list[Run], lines: list[Line]) -> list[str]:
             f"{len(tokenizers(lines))} different tokenizers: perplexity and NLL per token are not comparable "
             "between them, so this report compares bits per byte only."
         )
-    without = [run.folder.name for run in runs if not run.evaluations]
+    without = [run.folder.name for run in runs if not run.evaluations and not run.answers]
     if without:
         found.append(f"Not evaluated, so absent from the comparison: {', '.join(without)}.")
     unfinished = [run.folder.name for run in runs if run.evaluations and not run.done]

@@ -82,7 +82,7 @@ class Evaluation:
 
     @cached_property
     def questions(self) -> dict[int, np.ndarray]:
-        """Length -> whether each question was answered rightly, in the order of the questions; needs the parquet file."""
+        """Length -> whether each question was answered rightly, in their order; empty without a parquet file."""
         import pyarrow.parquet as parquet
 
         file = self.path.with_suffix(".parquet")

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from . import report_format as fmt
+from .report_answer_figures import heat_maps, tasks
 from .report_captions import NAMES, figures_of
 from .report_palette import LIGHT, MARKERS, colour, marker
 
@@ -43,10 +44,17 @@ def write_figures(payload: dict, folder: Path) -> list[Path]:
                 drawn = _lengths(payload["studies"][figure.study], figure.metric)
             elif figure.stem == "training":
                 drawn = _training(payload["training"], payload["training_frame"])
-            else:
+            elif figure.stem == "nll_by_position":
                 drawn = _positions(payload["positions"])
+            else:
+                drawn = _answers(payload["answers"], figure.stem)
             written += _save(drawn, folder / figure.stem)
     return written
+
+
+def _answers(exams: list[dict], stem: str) -> pyplot.Figure:
+    asked = [exam for exam in exams if stem in (exam["name"], exam["protocol"])]
+    return tasks(asked) if stem == "exact_match" else heat_maps(asked[0])
 
 
 def _save(figure: pyplot.Figure, stem: Path) -> list[Path]:

@@ -21,7 +21,7 @@ def page(name: str, content: dict, data: dict) -> str:
         study | {"captions": {metric: length_caption(study, metric) for metric in study["metrics"]}}
         for study in data["studies"]
     ]
-    lines = {line["label"]: line["colour"] for study in studies for line in study["lines"]}
+    lines = {line["label"]: line["colour"] for part in (*studies, *data["answers"]) for line in part["lines"]}
     warning = f'<div class="caveats"><strong>Read with care</strong><ul>{_items(content["caveats"])}</ul></div>'
     fields = {
         "title": escape(f"{content['headline']} – Longrun report"),
@@ -61,7 +61,7 @@ def _items(sentences: list[str]) -> str:
 
 
 def _sections(content: dict, data: dict, lines: dict[str, int]) -> list[str]:
-    found = [_length_figure(data["studies"])]
+    found = [_length_figure(data["studies"])] if data["studies"] else []
     for index, ((protocol, tables), study) in enumerate(zip(content["studies"], data["studies"], strict=True)):
         inner = [_table(table, lines) for table in tables if table.name not in ("pairs", "cost")]
         by_name = {table.name: table for table in tables}
@@ -70,6 +70,10 @@ def _sections(content: dict, data: dict, lines: dict[str, int]) -> list[str]:
         found.append(f'<div class="study" data-study="{index}">{several}{"".join(inner)}</div>')
     if data["positions"]:
         found.append(_position_figure(data["positions"]))
+    if content["answers"]:
+        found.append(
+            f"<section><h2>Right answers</h2>{''.join(_table(t, lines) for t in content['answers'])}</section>"
+        )
     if data["training"]:
         found.append(_training_figure())
     return [*found, _provenance(content)]
@@ -155,6 +159,7 @@ def _cell(cell: Cell) -> str:
     text = f"<strong>{_text(cell.text)}</strong>" if cell.strong else _text(cell.text)
     sub = f"<small>{escape(cell.sub)}</small>" if cell.sub else ""
     missing = f' class="na" title="{escape(cell.title)}"' if cell.title else ""
+    missing += f' class="heat" style="--depth: {0.85 * cell.depth:.2f}"' if cell.depth else ""
     return f"<td{missing}>{text}{sub}</td>"
 
 

@@ -10,7 +10,7 @@ def markdown(name: str, content: dict) -> str:
     """The whole file from plain text.
 
     content: headline, findings [(lead, sentence)], caveats [sentence], figures [Figure],
-    studies [(protocol, tables)], facts [(name, value)], commands [line].
+    studies [(protocol, tables)], answers [table], facts [(name, value)], commands [line].
     """
     parts = [f"# {_escape(content['headline'])}", f"Longrun report on `{name}`."]
     parts.append("\n".join(f"* **{_escape(lead)}.** {_escape(text)}" for lead, text in content["findings"]))
@@ -21,6 +21,7 @@ def markdown(name: str, content: dict) -> str:
         if len(content["studies"]) > 1:
             parts.append(f"# Protocol {protocol}")
         parts += [_table(table) for table in tables if table.rows]
+    parts += [_table(table) for table in content["answers"] if table.rows]
     parts += ["## Provenance", _bullets([f"{key}: {value}" for key, value in content["facts"]])]
     parts.append("To reproduce (all other keys are in each run's `config.yaml`):")
     parts.append("```\n" + "\n".join(content["commands"]) + "\n```")

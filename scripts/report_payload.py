@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from .report_answers import AnswerLine, Count, Exam
 from .report_compare import Comparison
 from .report_data import Evaluation, Run
 from .report_lines import Line, Point, lines_of, perplexity, variants_of
@@ -17,17 +18,39 @@ CURVE_POINTS = 120  # of a training curve; more rows are averaged in equal group
 DETAIL_NATS = 0.15  # the detail panel ends this far above the worst in-domain NLL
 
 
-def payload(name: str, runs: list[Run], studies: list[Study], colours: dict[str, int]) -> dict:
+def payload(name: str, runs: list[Run], studies: list[Study], exams: list[Exam], colours: dict[str, int]) -> dict:
     """The whole report as one dictionary."""
     return finite(
         {
             "name": name,
             "studies": [_study(study, colours) for study in studies],
+            "answers": [_exam(exam, colours) for exam in exams],
             "positions": positions(runs, colours),
             "training": training(runs, colours),
             "training_frame": training_frame(runs),
         }
     )
+
+
+def _exam(exam: Exam, colours: dict[str, int]) -> dict:
+    return {
+        "name": exam.name,
+        "protocol": exam.protocol,
+        "train_length": exam.train_length,
+        "lengths": exam.lengths,
+        "lines": [_answers(line, colours[line.label]) for line in exam.lines],
+    }
+
+
+def _answers(line: AnswerLine, colour: int) -> dict:
+    points = [{"length": length, **_count(count)} for length, count in sorted(line.points.items())]
+    cells = [{"length": place[0], "depth": place[1], **_count(count)} for place, count in sorted(line.cells.items())]
+    return {"label": line.label, "colour": colour, "seeds": line.seeds, "points": points, "cells": cells}
+
+
+def _count(count: Count) -> dict:
+    low, high = count.interval
+    return {"matches": count.matches, "trials": count.trials, "share": count.share, "low": low, "high": high}
 
 
 def finite(value: object) -> object:

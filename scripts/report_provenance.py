@@ -23,7 +23,7 @@ def facts(runs: list[Run], studies: list[Study]) -> list[tuple[str, str]]:
             ("targets_hash", _values(records, "targets_hash")),
             ("options", _values(records, "options")),
         ]
-    records = [evaluation.record for run in runs for evaluation in run.evaluations]
+    records = [evaluation.record for run in runs for evaluation in (*run.evaluations, *run.answers)]
     found += [
         (name, _values(records, key))
         for name, key in (
@@ -99,11 +99,12 @@ def _evaluations(runs: list[Run]) -> list[str]:
     lengths: dict[tuple[str, str], set[int]] = defaultdict(set)
     options: dict[tuple[str, str], dict] = {}
     for run in runs:
-        for each in run.evaluations:
+        for each in (*run.evaluations, *run.answers):
             lengths[each.protocol, each.extension] |= set(each.rows) | set(each.refused)
             options[each.protocol, each.extension] = each.record.get("options") or {}
     return [
-        f"python eval.py run=<run folder> protocol={protocol} lengths={json.dumps(sorted(ns), separators=(',', ':'))}"
+        f"python eval.py run=<run folder> protocol={protocol.split('-')[0]} "
+        f"lengths={json.dumps(sorted(ns), separators=(',', ':'))}"
         + "".join(f" {key}={json.dumps(value)}" for key, value in options[protocol, extension].items())
         + ("" if extension == "none" else f" extension={extension.split(',')[0]}")
         for (protocol, extension), ns in sorted(lengths.items())

@@ -18,6 +18,7 @@ class Cell:
     sub: str = ""  # the spread or interval that belongs to the number
     strong: bool = False  # best of its column, or significant
     title: str = ""  # why a number is missing
+    depth: float = 0.0  # of its tint in a heat map, 0 to 1
 
 
 @dataclass

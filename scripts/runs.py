@@ -1,4 +1,7 @@
-"""python -m scripts.runs [ROOT ...]: what lies in a folder of runs. python -m scripts.runs --diff RUN RUN: how two differ.
+"""What lies in a folder of runs, and how two runs differ.
+
+    python -m scripts.runs [ROOT ...]
+    python -m scripts.runs --diff RUN RUN
 
 A run is `done`, `running` (a process holds its lock), `stopped` (its command continues it) or `empty`. Needs no torch.
 """
@@ -93,9 +96,13 @@ def difference(first: Path, second: Path) -> list[str]:
         if not folder.started:
             raise ConfigError(f"{path}: no run, it has no config.yaml.\nFor a list of runs: python -m scripts.runs")
         both.append(dict(flat(folder.config())))
-    keys = [key for key in dict.fromkeys([*both[0], *both[1]]) if both[0].get(key, UNKNOWN) != both[1].get(key, UNKNOWN)]
+    keys = [
+        key for key in dict.fromkeys([*both[0], *both[1]]) if both[0].get(key, UNKNOWN) != both[1].get(key, UNKNOWN)
+    ]
     keys.sort(key=outside)
-    lines = [(key, *(shown(values.get(key, UNKNOWN)) for values in both), "same weights" * outside(key)) for key in keys]
+    lines = [
+        (key, *(shown(values.get(key, UNKNOWN)) for values in both), "same weights" * outside(key)) for key in keys
+    ]
     return aligned([("key", first.name, second.name, ""), *lines]) if lines else []
 
 

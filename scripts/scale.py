@@ -109,9 +109,17 @@ def tables(sizes: list[Size]) -> str:
             cells = [f"{size.state(gpus, kind) / 1e6:,.0f} MB" for kind in ("ddp", "fsdp")]
             cells += [f"{size.sent(gpus, kind) / 1e6:,.0f} MB" for kind in ("ddp", "fsdp")]
             lines.append(f"| {size.name} | {size.parameters / 1e6:,.1f} M | {gpus} | {' | '.join(cells)} |")
-    lines += ["", "| model | kept for the backward pass, a token | with `train.checkpoint_activations` |", "|---|---:|---:|"]
+    lines += [
+        "",
+        "| model | kept for the backward pass, a token | with `train.checkpoint_activations` |",
+        "|---|---:|---:|",
+    ]
     lines += [f"| {s.name} | {s.saved / 1e3:,.1f} kB | {s.recomputed / 1e3:,.1f} kB |" for s in sizes]
-    lines += ["", "| GPUs | tokens a GPU and step for sending to be half of the time | DDP, whole batch | FSDP, whole batch |", "|---:|---:|---:|---:|"]
+    lines += [
+        "",
+        "| GPUs | tokens a GPU and step for sending to be half of the time | DDP, whole batch | FSDP, whole batch |",
+        "|---:|---:|---:|---:|",
+    ]
     for gpus in GPUS:
         ddp, fsdp = (enough_tokens(gpus, kind) for kind in ("ddp", "fsdp"))
         lines.append(f"| {gpus} | {ddp:,.0f} (DDP), {fsdp:,.0f} (FSDP) | {ddp * gpus:,.0f} | {fsdp * gpus:,.0f} |")

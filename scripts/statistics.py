@@ -159,8 +159,8 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Of one scheme: its mean reciprocal rank over the tasks, percentile interval, share of resamples in which it has
-    the highest (or the lowest) of all."""
+    """Of one scheme: its mean reciprocal rank over the tasks, percentile interval, share of resamples in which it
+    alone has the highest (or the lowest) of all."""
 
     mrr: float
     low: float
@@ -189,15 +189,17 @@ def mean_reciprocal_rank(
     Raises ValueError for shapes that do not fit together.
     """
     if not matches or len({task.shape[0] for task in matches}) != 1 or any(task.ndim != 3 for task in matches):
-        raise ValueError(f"matches {[task.shape for task in matches]} are not (schemes, seeds, questions) for each task")
+        raise ValueError(
+            f"matches {[task.shape for task in matches]} are not (schemes, seeds, questions) for each task"
+        )
     point = np.mean([reciprocal_ranks(task.mean(axis=(1, 2))) for task in matches], axis=0)
     draws = np.zeros((len(point), resamples))
     for number, task in enumerate(matches):
         shares = bootstrap_means(task.astype(np.float64), np.ones(task.shape[2]), resamples, seed + number)
         draws += reciprocal_ranks(np.round(shares.T, 12)) / len(matches)  # equal shares, whatever the order of summing
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=1)
-    best, worst = draws.max(axis=0), draws.min(axis=0)
-    first, last = (np.isclose(draws, end).mean(axis=1) for end in (best, worst))
+    ends = [np.isclose(draws, end) for end in (draws.max(axis=0), draws.min(axis=0))]
+    first, last = ((at & (at.sum(axis=0) == 1)).mean(axis=1) for at in ends)
     columns = zip(point.tolist(), low.tolist(), high.tolist(), first.tolist(), last.tolist(), strict=True)
     return [Ranking(*values) for values in columns]
 

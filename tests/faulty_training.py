@@ -1,8 +1,8 @@
 """train.py with a fault: the environment variable FAULT holds "<kind>:<rank>:<step>,<step>... <kind>:..."
 
     loss        that rank's loss is NaN at these steps (counted from 0)
-    gradient    one element of one gradient is
-    kill        the rank kills itself with SIGKILL in the middle of the step, once
+    gradient    one element of one gradient is (not under FSDP, which replaces the parameters)
+    kill        the rank kills itself with SIGKILL at the start of a step's computing, once
     hang        it stops (SIGSTOP), once: it answers nothing, SIGTERM included
     skip        no fault: the update of these steps is left out, on every rank; what the others are compared with
     wandb       no step: wandb's `log` raises
@@ -62,13 +62,12 @@ def send(number):
     def install(trainer, steps):
         begun = []
 
-        def hook(grad):
+        def hook(module, inputs):
             begun.append(trainer.progress.step)
             if begun[-1] in steps and begun[0] < begun[-1]:  # not again where it resumes
                 os.kill(os.getpid(), number)
-            return grad
 
-        next(trainer.model.layers.parameters()).register_hook(hook)
+        trainer.wrapped.register_forward_pre_hook(hook)
 
     return install
 

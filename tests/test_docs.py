@@ -84,7 +84,7 @@ def execute(block: Block, folder: Path) -> str:
     if block.language == "python":
         command = [sys.executable, "-c", block.text]
     done = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1500
     )
     assert done.returncode == 0, f"{block.text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout

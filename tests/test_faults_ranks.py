@@ -59,7 +59,7 @@ def same_weights(one: Path, two: Path) -> None:
 
 
 def test_f7_three_bad_steps_in_a_row_stop_the_run(words: list[str], tmp_path: Path):
-    out, err = run(command(*words, f"root={tmp_path}", fault=True), expect=2, fault="gradient:0:7,8,9")
+    _, err = run(command(*words, f"root={tmp_path}", fault=True), expect=2, fault="gradient:0:7,8,9")
     assert "not finite 3 steps in a row, at step 10" in err
     assert "optim.lr" in err
     assert "Traceback" not in err

@@ -136,7 +136,7 @@ def test_the_report_is_the_same_twice(tmp_path):
     write_run(tmp_path, "rope", 0, window=False)
     study = compose([tmp_path], tmp_path)[2]["studies"][0] | {"metrics": ["gap"]}
     for name in "ab":
-        write_figures({"studies": [study], "positions": None, "training": []}, tmp_path / name)
+        write_figures({"studies": [study], "answers": [], "positions": None, "training": []}, tmp_path / name)
     for name in ("gap.png", "gap.svg"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert report_on(tmp_path) == report_on(tmp_path)

@@ -163,7 +163,9 @@ def configured(config: dict[str, Any], extension: dict[str, Any], length: int) -
     """The configuration that builds the extended model; one that was extended before becomes a chain."""
     if config.get("extension") is not None:
         parts, lengths = [config["extension"], extension], [config["extension_length"], length]
-        extension = {"name": "chain", "scheme": "chain", "parts": parts, "lengths": lengths}
+        trained = [config["train_length"], config.get("trained_length") or config["train_length"]]
+        known = {"parts": parts, "lengths": lengths, "trained": trained}
+        extension = {"name": "chain", "scheme": "chain", **known}
     return config | {"extension": extension, "extension_length": length}
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from ..pe.base import PositionEncoding, require
 from ..positions.base import PositionPlan
 from ..registry import Part
@@ -10,9 +12,11 @@ class Chain(Extension):
 
     parts: names, or mappings with a name and options.
     lengths: the length that each part extends to; null is that of the evaluation for all.
+    trained: the training length when each part was put on; null is the model's for all. They differ where a model was
+    extended, trained on, and extended again.
     """
 
-    def __init__(self, shape: Shape, *, parts: list[Part], lengths: list[int] | None):
+    def __init__(self, shape: Shape, *, parts: list[Part], lengths: list[int] | None, trained: list[int] | None):
         super().__init__(shape)
         require(bool(parts), "extension.parts=[]: a chain needs parts.\nTry extension.parts=[ntk,logn]")
         require(
@@ -20,7 +24,14 @@ class Chain(Extension):
             f"extension.lengths={lengths}: expected one for each of the {len(parts)} parts.\n"
             f"Try extension.lengths=null",
         )
-        self.parts, self.lengths = [make(shape, part) for part in parts], lengths
+        require(
+            trained is None or len(trained) == len(parts),
+            f"extension.trained={trained}: expected one for each of the {len(parts)} parts.\n"
+            f"Try extension.trained=null",
+        )
+        shapes = [replace(shape, train_length=length) for length in trained or [shape.train_length] * len(parts)]
+        self.parts = [make(each, part) for each, part in zip(shapes, parts, strict=True)]
+        self.lengths = lengths
 
     def under(self, plan: PositionPlan) -> None:
         for part in self.parts:

@@ -13,13 +13,13 @@ def describe(folder: str | Path, train_length: int | None = None) -> dict[str, A
     """Options of `model.build` for the checkpoint in `folder`.
 
     train_length: tokens it was trained with, if config.json says otherwise. A scaling of rotary positions that is
-    part of the checkpoint stays the one of config.json.
+    part of the checkpoint keeps the length that it is defined by.
     Raises ModelError for a checkpoint of another kind, and for one that our model has no equation for.
     """
     settings = Settings.read(folder)
     options = family_of(settings).read(settings)
-    if train_length is not None and "extension" not in options:
-        options["train_length"] = train_length
+    if train_length is not None:
+        options["trained_length" if "extension" in options else "train_length"] = train_length
     return options
 
 

@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("report-data").textContent);
   const find = (selector) => document.querySelector(selector);
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const state = {study: 0, metric: data.studies[0].metrics[0], scale: "log", bands: true, controls: true, training: "loss", hidden: new Set()};
+  const state = {study: 0, metric: data.studies.length ? data.studies[0].metrics[0] : "", scale: "log", bands: true, controls: true, training: "loss", hidden: new Set()};
   const NAMES = {
     ppl: ["perplexity", "perplexity"],
     bpb: ["bits per byte", "bits/byte"],
@@ -52,6 +52,7 @@
   }
 
   function drawLengths() {
+    if (!data.studies.length) return;
     const study = data.studies[state.study], split = study.detail[state.metric] !== null;
     find("#lengths").classList.toggle("single", !split);
     find("#lengths-detail").classList.toggle("off", !split);
@@ -114,7 +115,7 @@
   }
 
   function drawControls() {
-    const metrics = data.studies[state.study].metrics;
+    const metrics = data.studies.length ? data.studies[state.study].metrics : [""];
     if (!metrics.includes(state.metric)) state.metric = metrics[0];
     for (const button of all("[data-set]")) {
       const [key, value] = button.dataset.set.split("=");

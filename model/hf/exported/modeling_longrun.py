@@ -19,6 +19,8 @@ from .longrun_pe_registry import encodings_for
 from .longrun_positions_registry import plans
 from .longrun_transformer import Transformer, initialise
 
+LATER = ("extension", "extension_length", "trained_length")  # what is added to a model that exists
+
 
 def network(options: dict[str, Any]) -> Transformer:
     """What `model.build` makes of these options, without the checks of a user's choice."""
@@ -26,10 +28,12 @@ def network(options: dict[str, Any]) -> Transformer:
     shape = config.shape(options["train_length"])
     plan = plans.create(shape, options["positions"])
     made = Transformer(config, shape, options["vocab_size"], encodings_for(shape, options["pe"]), plan)
-    made.config = {key: value for key, value in options.items() if not key.startswith("extension")}
+    made.config = {key: value for key, value in options.items() if key not in LATER}
     if options.get("extension") is not None:
         base = importlib.import_module(".longrun_extension_base", __package__)  # copied only where there is one
         made = base.extended(made, options["extension"], options["extension_length"])
+    if options.get("trained_length") is not None:
+        made.trained_at(options["trained_length"])
     return made
 
 

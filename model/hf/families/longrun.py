@@ -5,7 +5,7 @@ from typing import Any
 from ..family import Family, prefixed
 from ..settings import Settings
 
-KEYS = ("vocab_size", "train_length", "model", "pe", "positions", "extension", "extension_length")
+KEYS = ("vocab_size", "train_length", "model", "pe", "positions", "extension", "extension_length", "trained_length")
 
 
 def read(settings: Settings) -> dict[str, Any]:
