@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 PY = $(VENV)/bin/python
 READY = $(VENV)/.ready
+DEV = $(VENV)/.dev
+TESTS = $(PY) -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check stress table gallery bench clean
@@ -15,17 +17,17 @@ demo: $(READY) ## train several schemes, measure them to 16 times their length, 
 	$(PY) train.py -m experiment=demo
 	$(PY) -m scripts.report runs/demo --out runs/demo
 
-test: $(READY) ## the linter and the default test suite
+test: $(DEV) ## the linter and the default test suite
 	$(PY) -m ruff check .
-	$(PY) -m pytest
+	$(TESTS)
 
-check: $(READY) ## what a change must pass: formatting, linter, types, tests
+check: $(DEV) ## what a change must pass: formatting, linter, types, tests
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m pyright
-	$(PY) -m pytest
+	$(TESTS)
 
-stress: $(READY) ## the long tests: faults injected by the hundred
+stress: $(DEV) ## the long tests: faults injected by the hundred
 	$(PY) -m pytest -m "slow or stress" --timeout 3600
 
 table: $(READY) ## renew the list of schemes in README.md and docs/schemes.md
@@ -42,8 +44,14 @@ clean: ## remove the environment and the caches; runs stay
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Built once; again when a dependency changes. pip says nothing unless it fails.
+PIP = $(PY) -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
+
 $(READY): pyproject.toml constraints.txt
 	echo "installing into $(VENV) (once; a few minutes without a cache)"
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP) -e .
+	touch $@
+
+$(DEV): $(READY)
+	$(PIP) -e ".[dev,conformance]"
 	touch $@

@@ -75,7 +75,7 @@ def text(config_name: str) -> str:
     )
 
 
-def listing(group: str, default: str | None, width: int = 90) -> str:
+def listing(group: str, default: str | None, width: int = 82) -> str:
     """The names of a group on one line, the default first."""
     names = [name for name in options(group) if name != default]
     line = "  ".join(([f"{default}*"] if default else []) + names)

@@ -158,15 +158,12 @@ class TrainConfig:
     seed: int = key("seed of the weights, the data order and dropout", minimum=0, example=0)
     root: str = key("folder of the run folders", example="runs")
     eval_at_end: bool = key("evaluate when training has finished")
-    init_from: str | None = key(
-        "begin with the weights of a run or a Hugging Face checkpoint; model, pe, positions and the tokenizer are then "
-        "those of that folder, unless pe or positions are given",
-        example="runs/rope-tiny-stdlib-L128-s0-0a1b2c3d",
-    )
+    # The model's sizes and the tokenizer are then those of that folder, and its pe and positions unless others are given.
+    init_from: str | None = key("begin with the weights of a run or a Hugging Face folder", example="runs/NAME")
     model: ModelConfig = key("size and blocks of the transformer")
     pe: dict[str, Any] = key("the position encoding")
     positions: dict[str, Any] = key("which positions the tokens are given")
-    extension: dict[str, Any] = key("change of the encoding for train.length tokens, with init_from")
+    extension: dict[str, Any] = key("change of the encoding for train.length tokens, after init_from")
     data: DataConfig = key("the corpus and its tokenizer, or a task (then: the options of data/tasks/<source>.py)")
     optim: OptimConfig = key("optimizer and learning-rate schedule")
     train: LoopConfig = key("the loop")

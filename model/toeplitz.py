@@ -1,8 +1,8 @@
 """Causal attention whose biases depend on the difference of indices: blocks of queries, biases without a copy.
 
 With the keys in reverse order a function of i - j is constant along anti-diagonals, and then the block of biases of
-some queries against some keys is a strided view of the table: no T x T tensor, no gather, and the causal mask is the -inf in
-front of distance 0. Softmax does not mind the order of the keys.
+some queries against some keys is a strided view of the table: no T x T tensor, no gather, and the causal mask is the
+-inf in front of distance 0. Softmax does not mind the order of the keys.
 
 The backward is written out. It keeps the weights in the products' dtype (bf16 in training) or, from KEEP tokens on,
 computes them again block by block, so that no T x T tensor exists in training either.

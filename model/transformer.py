@@ -90,7 +90,7 @@ class Transformer(nn.Module):
         self.encoding_of_layer = [unique.index(encoding) for encoding in encodings]
 
     def trained_at(self, length: int) -> None:
-        """From now on `length` is the training length, for extensions and for records; the encodings stay what they are."""
+        """From now on `length` is the training length, for extensions and records; the encodings stay as they are."""
         self.train_length, self.shape = length, replace(self.shape, train_length=length)
         self.config = self.config | {"trained_length": length}
 

@@ -25,7 +25,7 @@ NEW_TOKENS = 16
 
 @dataclass
 class ExportConfig:
-    run: str = key("the run folder, or a folder of a Hugging Face checkpoint", example="runs/rope-tiny-stdlib-L128-s0-1a2b3c4d")
+    run: str = key("the run folder, or a folder of a Hugging Face checkpoint", example="runs/rope-tiny-...")
     to: str = key("the folder to write; there must be nothing in it", example="exported")
     extension: str | None = key("a context extension to be part of the exported model", example="yarn_code")
     length: int | None = key("tokens that the extension shall reach; null = 8 times the training length", minimum=1)

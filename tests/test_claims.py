@@ -81,7 +81,7 @@ def text_runs(root: Path, scheme: str, like: str | None = None, **options) -> Ev
 )
 def test_verdicts_on_perplexity(tmp_path: Path, name: str, like: str, verdict: str):
     (scheme,) = EXPERIMENTS[name].swept["pe"]
-    evidence = text_runs(tmp_path, scheme, like, size={"documents": 400})
+    evidence = text_runs(tmp_path, scheme, like, size={"documents": 1200, "tokens": 8})
     finding = RULES[name](Evidence(tmp_path, EXPERIMENTS[name]))
     assert finding.verdict == verdict, finding
     assert evidence.folder == tmp_path
@@ -205,7 +205,7 @@ def test_the_command_reads_writes_and_renews(tmp_path: Path, capsys: pytest.Capt
     assert claims.main(["--root", str(root), "--out", str(out)]) == 0
     assert "NOT RUN" in capsys.readouterr().out
     assert not out.exists()
-    text_runs(root / "text_cpu", "alibi", size={"documents": 400})
+    text_runs(root / "text_cpu", "alibi", size={"documents": 1200, "tokens": 8})
     out.write_text("# Results\n\nby hand\n")
     claims.main(["--root", str(root), "--out", str(out), "--only", "alibi_is_flat"])
     assert "AGREES" in capsys.readouterr().out

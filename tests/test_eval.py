@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def brute_force(model, corpus, length, stride):
     """Mean NLL with one window at a time and the whole logits of each: sliding windows as defined, no shared code."""
     tokens, offsets = corpus.tokens("test"), corpus.documents("test")
     total, count = 0.0, 0
-    for start, stop in zip(offsets[:-1], offsets[1:], strict=True):
+    for start, stop in pairwise(offsets):
         if stop - start < length + 1:
             continue
         text = torch.from_numpy(np.asarray(tokens[start:stop]).astype(np.int64))
