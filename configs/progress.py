@@ -87,6 +87,7 @@ def figures(row: Row) -> str:
         ("valid_loss", "validation loss {:.3f}"),
         ("bits_per_byte", "{:.3f} bits/byte"),
         ("valid_bits_per_byte", "{:.3f} bits/byte"),
+        ("valid_exact", "{:.1%} right"),
         ("tokens_per_s", "{:,.0f} tokens/s"),
     )
     return "  ".join(form.format(row[key]) for key, form in wanted if row.get(key) is not None)

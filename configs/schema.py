@@ -158,7 +158,7 @@ class TrainConfig:
     seed: int = key("seed of the weights, the data order and dropout", minimum=0, example=0)
     root: str = key("folder of the run folders", example="runs")
     eval_at_end: bool = key("evaluate when training has finished")
-    # The model's sizes and the tokenizer are then those of that folder, and its pe and positions unless others are given.
+    # The sizes and the tokenizer are then those of that folder, and its pe and positions unless others are given.
     init_from: str | None = key("begin with the weights of a run or a Hugging Face folder", example="runs/NAME")
     model: ModelConfig = key("size and blocks of the transformer")
     pe: dict[str, Any] = key("the position encoding")

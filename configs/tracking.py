@@ -155,5 +155,6 @@ def point(record: Row, row: Row) -> Row:
         record[key] for key, usual in (("protocol", "fixed_targets"), ("extension", "none")) if record[key] != usual
     ]
     prefix = "/".join(["extrapolation", *parts])
-    figures = {f"{prefix}/{key}": row[key] for key in ("ppl", "nll", "bits_per_byte") if row.get(key) is not None}
+    known = [key for key in ("ppl", "nll", "bits_per_byte", "exact") if row.get(key) is not None]
+    figures = {f"{prefix}/{key}": row[key] for key in known}
     return {"extrapolation/length": row["length"]} | figures

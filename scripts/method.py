@@ -1,4 +1,4 @@
-"""python -m scripts.method [--out docs/figures]: the figures of docs/method.md, drawn from the functions they explain."""
+"""python -m scripts.method [--out docs/figures]: the figures of docs/method.md, drawn from what they explain."""
 
 import argparse
 import sys
@@ -55,7 +55,7 @@ def protocols() -> pyplot.Figure:
         for column, (length, windows) in enumerate(sorted(both.items())):
             _windows(axes[row, column], windows, rows[row])
             axes[row, column].set_title(f"{name}, L = {length}: {windows.targets} scored")
-    colours = ((FED, "fed"), (SCORED, "scored (fed to predict the next)"), (UNUSED, "not used"))
+    colours = ((FED, "fed"), (SCORED, "scored"), (UNUSED, "not used"))
     figure.legend(handles=[Patch(color=c, label=label) for c, label in colours], loc="lower center", ncol=3)
     figure.tight_layout(rect=(0, 0.04, 1, 1))
     return figure

@@ -89,12 +89,13 @@ def mlp_bias(encoding: PositionEncoding, log: bool) -> Bias:
 
 def fire(encoding: PositionEncoding, threshold: float) -> Bias:
     learned = numbers(encoding)
+    (c,), (m,) = learned["c"], learned["m"]
 
     def psi(x: float) -> float:
-        return math.log(abs(learned["c"] * x) + 1)
+        return math.log(abs(c * x) + 1)
 
     def bias(h: int, i: int, j: int) -> float:
-        x = psi(i - j) / (psi(max(i, abs(learned["m"] * threshold))) + 1e-6)
+        x = psi(i - j) / (psi(max(i, abs(m * threshold))) + 1e-6)
         hidden = [
             max(0.0, weight[0] * x + offset)
             for weight, offset in zip(learned["hidden.weight"], learned["hidden.bias"], strict=True)

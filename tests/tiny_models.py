@@ -106,6 +106,19 @@ class Shifted(PositionPlan):
         return torch.arange(self.start, self.start + length, device=device)[None]
 
 
+class Apart(PositionPlan):
+    """The second half of the tokens is `gap` positions further on: long distances in a short sequence."""
+
+    contiguous = False
+
+    def __init__(self, gap: int):
+        self.gap = gap
+
+    def positions(self, batch: int, length: int, device: torch.device, *args: object, **more: object) -> Tensor:
+        index = torch.arange(length, device=device)
+        return (index + self.gap * (index >= length // 2))[None]
+
+
 class Gapped(PositionPlan):
     """Increasing positions with gaps of 1 to 4, other ones in each row."""
 

@@ -15,7 +15,7 @@ from ..transformer import Transformer
 
 PACKAGE = Path(__file__).resolve().parent.parent  # model/
 TEMPLATES = Path(__file__).resolve().parent / "exported"
-MODELING, CONFIGURATION = "modeling_longrun", "configuration_longrun"
+MODELING = "modeling_longrun"
 START = ("config", "transformer", "pe.registry", "positions.registry")  # what modeling_longrun.py imports
 
 
@@ -33,13 +33,11 @@ def write_code(model: Transformer, folder: Path) -> dict[str, Any]:
         (folder / f"{flat(name)}.py").write_text(text, encoding="utf-8")
     modeling = (TEMPLATES / f"{MODELING}.py").read_text(encoding="utf-8")
     (folder / f"{MODELING}.py").write_text(modeling + mentions(modules), encoding="utf-8")
-    configuration = (TEMPLATES / f"{CONFIGURATION}.py").read_text(encoding="utf-8")
-    (folder / f"{CONFIGURATION}.py").write_text(configuration, encoding="utf-8")
     return {
         "model_type": "longrun",
         "architectures": ["LongrunForCausalLM"],
         "auto_map": {
-            "AutoConfig": f"{CONFIGURATION}.LongrunConfig",
+            "AutoConfig": f"{MODELING}.LongrunConfig",
             "AutoModelForCausalLM": f"{MODELING}.LongrunForCausalLM",
         },
         "vocab_size": model.vocab_size,

@@ -10,16 +10,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from .configuration_longrun import LongrunConfig
 from .longrun_config import ModelConfig
 from .longrun_pe_registry import encodings_for
 from .longrun_positions_registry import plans
 from .longrun_transformer import Transformer, initialise
 
 LATER = ("extension", "extension_length", "trained_length")  # what is added to a model that exists
+
+
+class LongrunConfig(PreTrainedConfig):
+    """longrun: options of Longrun's `model.build`, all settled: sizes, position encoding and plan, extension.
+
+    In this file, and not in one of its own: transformers knows a class by its file, and would give a second model with
+    the same configuration file the code of the first.
+    """
+
+    model_type = "longrun"
+
+    def __init__(self, longrun: dict[str, Any] | None = None, use_cache: bool = False, **more: Any):
+        self.longrun = longrun or {}
+        more.setdefault("tie_word_embeddings", False)  # the model itself uses one matrix twice where it is tied
+        super().__init__(use_cache=use_cache, **more)
 
 
 def network(options: dict[str, Any]) -> Transformer:
@@ -85,4 +99,5 @@ class LongrunForCausalLM(PreTrainedModel, GenerationMixin):
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
+LongrunConfig.register_for_auto_class()
 LongrunForCausalLM.register_for_auto_class("AutoModelForCausalLM")
