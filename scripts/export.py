@@ -19,6 +19,8 @@ from configs.schema import key
 from configs.validate import build
 from data.tokenizer import Tokenizer
 
+from .export_task import write_task
+
 TOLERANCE = 1e-3  # of the largest logit: more is another model, not other rounding
 NEW_TOKENS = 16
 
@@ -29,9 +31,10 @@ class ExportConfig:
     to: str = key("the folder to write; there must be nothing in it", example="exported")
     extension: str | None = key("a context extension to be part of the exported model", example="yarn_code")
     length: int | None = key("tokens that the extension shall reach; null = 8 times the training length", minimum=1)
+    lm_eval: int | None = key("also write so many test documents as a task for lm_eval", minimum=1, example=64)
 
 
-DEFAULTS = {"extension": None, "length": None}
+DEFAULTS = {"extension": None, "length": None, "lm_eval": None}
 
 
 def main(words: list[str]) -> int:
@@ -52,6 +55,10 @@ def main(words: list[str]) -> int:
     own_code = kind == "longrun"
     how = "with its own code: trust_remote_code=True" if own_code else f"as a {kind}"
     print(f"written to {folder}, {how}")
+    if config.lm_eval is not None:
+        print(
+            f"task for lm_eval: --include_path {folder / 'lm_eval'} --tasks {write_task(source, folder, tokenizer, config.lm_eval)}"
+        )
     if find_spec("transformers") is None:
         print("not compared: transformers is not installed (pip install 'longrun[hf]')")
         return 0
@@ -75,10 +82,11 @@ def loaded(source: Path) -> Any:
 def compared(model: Any, folder: Path, separator: int, own_code: bool) -> tuple[float, float, bool]:
     """Largest difference of logits, largest logit, and whether both write the same text."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, logging
 
     from model.generate import generate
 
+    logging.disable_progress_bar()
     theirs = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=own_code, dtype=torch.float32).eval()
     longest = min(2 * model.train_length, 1024, model.max_positions or 1024)
     tokens = torch.randint(model.vocab_size, (2, longest), generator=torch.Generator().manual_seed(0))

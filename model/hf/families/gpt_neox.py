@@ -19,7 +19,7 @@ RULES: dict[str, Rule] = {
     "layers.{n}.mlp.up.weight": Same(f"{LAYER}.mlp.dense_h_to_4h.weight"),
     "layers.{n}.mlp.down.weight": Same(f"{LAYER}.mlp.dense_4h_to_h.weight"),
     "norm.weight": Same("gpt_neox.final_layer_norm.weight"),
-    "head.weight": Same("lm_head.weight", also="embed_out.weight"),
+    "head.weight": Same("embed_out.weight", also="lm_head.weight"),
 }
 
 

@@ -1,0 +1,42 @@
+"""A task of lm_eval made of a run's own test documents: bits per byte of whole texts, without network.
+
+lm_eval --model hf --model_args pretrained=FOLDER,trust_remote_code=True --include_path FOLDER/lm_eval --tasks longrun_NAME
+"""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from configs.errors import ConfigError
+from data.corpus import Corpus
+from data.dataset import prepare
+from data.tokenizer import Tokenizer
+
+
+def write_task(run: Path, folder: Path, tokenizer: Tokenizer, documents: int) -> str:
+    """Write the first `documents` test documents of a run, and their task, into folder/lm_eval; returns its name."""
+    config = run / "config.yaml"
+    options = yaml.safe_load(config.read_text())["data"] if config.is_file() else None
+    data = None if options is None else prepare(options, tokenizer=tokenizer)
+    if not isinstance(data, Corpus):
+        raise ConfigError(f"lm_eval={documents}: {run} was not trained on text of its own.\nLeave lm_eval out")
+    name, there = f"longrun_{options['name']}", folder / "lm_eval"
+    tokens, offsets = data.tokens("test"), data.documents("test")
+    there.mkdir()
+    with (there / "documents.jsonl").open("w", encoding="utf-8") as file:
+        for start, stop in list(zip(offsets[:-1], offsets[1:], strict=True))[:documents]:
+            file.write(json.dumps({"text": tokenizer.decode(tokens[start + 1 : stop])}) + "\n")
+    task = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str((there / "documents.jsonl").resolve())}},
+        "test_split": "test",
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{text}}",
+        "metric_list": [{"metric": "bits_per_byte"}, {"metric": "byte_perplexity"}],
+        "metadata": {"version": 1.0},
+    }
+    (there / f"{name}.yaml").write_text(yaml.safe_dump(task, sort_keys=False))
+    return name
