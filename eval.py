@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -277,7 +277,7 @@ def _data_options(run: Path, changes: dict[str, Any]) -> dict[str, Any]:
     """The run's own data, or other data: of other text all is for testing, since nothing of it was trained on."""
     from omegaconf import OmegaConf
 
-    trained = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))["data"]
+    trained = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(run / "config.yaml")))["data"]
     options = (trained if changes.get("source", trained["source"]) == trained["source"] else {}) | changes
     foreign = any(options.get(key) != trained.get(key) for key in ("source", "path", "subset", "split"))
     whole = {"valid_fraction": 0.0, "test_fraction": 1.0}

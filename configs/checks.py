@@ -109,7 +109,7 @@ def complete_eval(options: EvalConfig, train_length: int, prefix: str, source: s
     options.extensions = [extensions.resolve(each) for each in options.extensions or ["none"]]
     shortest = options.resolved_lengths(train_length)[0]
     options.targets = options.resolved_targets(train_length)
-    wanted = {"fixed_targets": "targets", "last_k": "k", "sliding": "stride"}.get(options.protocol)
+    wanted = {"fixed_targets": "targets", "last_k": "k", "sliding": "stride"}.get(options.protocol or "")
     given = getattr(options, wanted) if wanted else None
     if given is not None and given > shortest:
         raise ConfigError(

@@ -76,8 +76,12 @@ class Corpus:
         """Hash of the documents' names and text and of the split rule, 64 hexadecimal digits."""
         return self.provenance["fingerprint"]
 
-    @cached_property
+    @property
     def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.folder)
 
     def tokens(self, split: str) -> np.ndarray:

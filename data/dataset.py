@@ -29,9 +29,14 @@ class Dataset(Protocol):
     tokens_per_byte: of the training text, to turn nats per token into bits per byte.
     protocol, ratios: how a model of it is measured if nothing else is said (data/protocols)."""
 
-    provenance: dict
-    protocol: str
-    ratios: Sequence[float]
+    @property
+    def provenance(self) -> dict: ...
+
+    @property
+    def protocol(self) -> str: ...
+
+    @property
+    def ratios(self) -> Sequence[float]: ...
 
     @property
     def tokenizer(self) -> Tokenizer: ...

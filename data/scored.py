@@ -24,7 +24,7 @@ class Scored:
 
     def __getitem__(self, rows) -> "Scored":
         """The tokens that an index array or a mask selects."""
-        return Scored(*(None if array is None else array[rows] for array in vars(self).values()))
+        return Scored(**{name: array[rows] for name, array in self.columns().items()})
 
     def columns(self) -> dict[str, np.ndarray]:
         return {name: array for name, array in vars(self).items() if array is not None}

@@ -15,6 +15,7 @@ from typing import Any
 
 from configs.cli import guarded
 from configs.errors import ConfigError
+from configs.run_folder import the_run
 from configs.schema import key
 from configs.validate import build
 from data.tokenizer import Tokenizer
@@ -43,11 +44,12 @@ def main(words: list[str]) -> int:
         return 0
     config = read(words)
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: nothing here is to be looked up
+    from model import origin
     from model.extension.base import extended
     from model.hf import save_hf
 
     source, folder = Path(config.run), Path(config.to)
-    tokenizer, model = Tokenizer.load(source), loaded(source)
+    tokenizer, model = Tokenizer.load(source), origin.load(source)
     if config.extension is not None:
         model = extended(model, config.extension, config.length or 8 * model.train_length)
     kind = save_hf(model, folder, tokenizer.separator)
@@ -56,9 +58,8 @@ def main(words: list[str]) -> int:
     how = "with its own code: trust_remote_code=True" if own_code else f"as a {kind}"
     print(f"written to {folder}, {how}")
     if config.lm_eval is not None:
-        print(
-            f"task for lm_eval: --include_path {folder / 'lm_eval'} --tasks {write_task(source, folder, tokenizer, config.lm_eval)}"
-        )
+        name = write_task(source, folder, tokenizer, config.lm_eval)
+        print(f"a task for lm_eval: --include_path {folder / 'lm_eval'} --tasks {name}")
     if find_spec("transformers") is None:
         print("not compared: transformers is not installed (pip install 'longrun[hf]')")
         return 0
@@ -69,14 +70,6 @@ def main(words: list[str]) -> int:
         shutil.rmtree(folder)
         raise AssertionError(f"{folder} computed something else and was removed")
     return 0
-
-
-def loaded(source: Path) -> Any:
-    """The model of a run, or of a checkpoint that others made."""
-    from model import load
-    from model.hf import load_hf
-
-    return load(source) if (source / "checkpoints").is_dir() else load_hf(source)
 
 
 def compared(model: Any, folder: Path, separator: int, own_code: bool) -> tuple[float, float, bool]:
@@ -110,6 +103,7 @@ def read(words: list[str]) -> ExportConfig:
             raise ConfigError(f"{word}: expected key=value.\nTry run=runs/NAME to=FOLDER")
         values[name] = None if value == "null" else value
     config = build(ExportConfig, values)
+    config.run = the_run(config.run)
     if not Path(config.run).is_dir():
         raise ConfigError(f"run={config.run}: there is no such folder.\nTry one of the folders in runs/")
     return config

@@ -1,9 +1,11 @@
 """A task of lm_eval made of a run's own test documents: bits per byte of whole texts, without network.
 
-lm_eval --model hf --model_args pretrained=FOLDER,trust_remote_code=True --include_path FOLDER/lm_eval --tasks longrun_NAME
+lm_eval --model hf --model_args pretrained=FOLDER,trust_remote_code=True \\
+        --include_path FOLDER/lm_eval --tasks longrun_NAME
 """
 
 import json
+from itertools import islice, pairwise
 from pathlib import Path
 
 import yaml
@@ -25,7 +27,7 @@ def write_task(run: Path, folder: Path, tokenizer: Tokenizer, documents: int) ->
     tokens, offsets = data.tokens("test"), data.documents("test")
     there.mkdir()
     with (there / "documents.jsonl").open("w", encoding="utf-8") as file:
-        for start, stop in list(zip(offsets[:-1], offsets[1:], strict=True))[:documents]:
+        for start, stop in islice(pairwise(offsets), documents):
             file.write(json.dumps({"text": tokenizer.decode(tokens[start + 1 : stop])}) + "\n")
     task = {
         "task": name,

@@ -10,7 +10,6 @@ import hashlib
 import json
 from bisect import bisect_right
 from dataclasses import asdict
-from functools import cached_property
 
 import numpy as np
 
@@ -33,25 +32,12 @@ class Questions:
     def __init__(self, task: Task):
         self.task = task
         self.tokenizer = CharacterTokenizer(ALPHABET)
+        sample = _sample(task)
+        answers = [answer for _, answer in sample]
+        self.fingerprint = _fingerprint(task, sample)
+        # Scored tokens for each character of an answer: its end is a token without characters.
+        self.tokens_per_byte = 1 + len(answers) / sum(map(len, answers))
         self.provenance = {"options": asdict(task), "fingerprint": self.fingerprint}
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the options and of some questions with their answers: it changes with the generator's code."""
-        rng = np.random.default_rng(0)
-        most = min(40, self.task.max_size or 40)
-        asked = [self.task.question(1 + i % most, rng) for i in range(80)]
-        texts = [f"{question}={self.task.written(question)}" for question in asked]
-        options = {key: value for key, value in asdict(self.task).items() if key != "name"}
-        return hashlib.sha256(json.dumps([options, texts], sort_keys=True).encode()).hexdigest()
-
-    @cached_property
-    def tokens_per_byte(self) -> float:
-        """Scored tokens for each character of an answer: the end of an answer is a token without characters."""
-        rng = np.random.default_rng(0)
-        most = min(20, self.task.max_size or 20)
-        answers = [self.task.written(self.task.question(1 + i % most, rng)) for i in range(100)]
-        return 1 + len(answers) / sum(map(len, answers))
 
     def largest(self, length: int) -> int:
         """The size of the largest questions that are fed as at most `length` tokens. Raises DataError if none is."""
@@ -98,6 +84,19 @@ class Questions:
         start, end = offsets[:-1], offsets[1:]
         windows = Windows(np.arange(len(texts)), start, end - 1, start + np.array(begins), end)
         return Selection(np.concatenate(texts), offsets, windows, answers=True)
+
+
+def _sample(task: Task) -> list[tuple[str, str]]:
+    """Some questions of the smaller sizes with their answers; always the same."""
+    rng = np.random.default_rng(0)
+    questions = [task.question(1 + number % 20, rng) for number in range(80)]
+    return [(question, task.written(question)) for question in questions]
+
+
+def _fingerprint(task: Task, sample: list[tuple[str, str]]) -> str:
+    """It changes with the options and with the code that draws questions, and not with the name."""
+    options = {key: value for key, value in asdict(task).items() if key != "name"}
+    return hashlib.sha256(json.dumps([options, sample], sort_keys=True).encode()).hexdigest()
 
 
 class Batches:

@@ -1,11 +1,12 @@
+import string
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from .base import DIGITS, LETTERS, Task, draw, option
+from .base import DIGITS, Task, draw, option
 
-SMALL = LETTERS[:26]
+SMALL = string.ascii_lowercase
 
 
 @dataclass(frozen=True)
