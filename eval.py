@@ -67,9 +67,12 @@ def evaluate(
     rows, tables, parts = [], [], {}
     for length, selection in selections.items():
         network = extended(model, extension, length)
-        why = refusal(network, selection, length)
-        if why or isinstance(selection, DataError):
-            row: Row = {"length": length, "refused": why}
+        limit = network.max_positions
+        if isinstance(selection, DataError):
+            row: Row = {"length": length, "refused": str(selection), "by": "data"}
+        elif limit is not None and length > limit:
+            why = f"this encoding has positions for {limit} tokens only"
+            row = {"length": length, "refused": why, "by": "encoding"}
         else:
             scored = score(network, selection, data.tokenizer.token_bytes, options, precision)
             row = {"length": length, **protocol.facts(length), "windows": len(selection.windows), **summary(scored)}
@@ -95,15 +98,6 @@ def evaluate(
         **parts,
     }
     return record, pa.concat_tables(tables) if tables else _table(nothing(), 0)
-
-
-def refusal(model: Transformer, selection: w.Selection | DataError, length: int) -> str | None:
-    """Why there are no numbers for a length; None if there are."""
-    if isinstance(selection, DataError):
-        return str(selection)
-    limit = model.max_positions
-    too_long = limit is not None and length > limit
-    return f"this encoding has positions for {limit} tokens only" if too_long else None
 
 
 def score(

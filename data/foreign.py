@@ -92,7 +92,7 @@ def separator(folder: Path, added: dict[int, str]) -> str:
         if isinstance(number, int) and number in added:
             return added[number]
     raise DataError(
-        f"{folder}: nothing names the token that begins a text.\n"
+        f"{folder / FILE}: nothing names the token that begins a text.\n"
         f'Write it into {CONFIG}: {{"bos_token": "<s>"}}. There are: {", ".join(added.values()) or "no special tokens"}'
     )
 

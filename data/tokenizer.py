@@ -98,7 +98,12 @@ class Tokenizer:
                 return tokenizer
             return CharacterTokenizer(b"".join(tokenizer.pieces).decode("ascii"))
         except FileNotFoundError:
-            raise DataError(f"{path} does not exist.\nName a folder that holds a {FILE}.") from None
+            hint = f"Name a folder that holds a {FILE}."
+            if (Path(folder) / "tokenizer.model").is_file():
+                hint = "Convert its tokenizer.model: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)"
+            raise DataError(f"{path} does not exist.\n{hint}") from None
+        except DataError:
+            raise
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise DataError(
                 f"{path} is not a byte-level BPE tokenizer with a {SEPARATOR} token ({error!r}).\n"

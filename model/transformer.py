@@ -5,6 +5,9 @@
     x = x + mlp(norm(x))            for every layer
     logits = norm(x) W^T
 
+`ModelConfig` has the variants of this that well-known models use: LayerNorm, norms also behind the two blocks or after
+the embedding, both blocks reading the same x.
+
 Shapes: B batch, T tokens, D width, V vocabulary.
 """
 

@@ -1,7 +1,10 @@
 """A task of lm_eval made of a run's own test documents: bits per byte of whole texts, without network.
 
-lm_eval --model hf --model_args pretrained=FOLDER,trust_remote_code=True \\
+lm_eval --model hf --model_args pretrained=FOLDER,trust_remote_code=True,add_bos_token=False \\
         --include_path FOLDER/lm_eval --tasks longrun_NAME
+
+Without add_bos_token=False it would predict the separator from a separator. The context is that of config.json, the
+training length; another one is max_length=N among the model_args.
 """
 
 import json

@@ -214,9 +214,12 @@ def headline(exams: list[Exam]) -> str:
 
 
 def beyond(evaluation: Evaluation) -> np.ndarray:
-    """Right answers at lengths beyond the training length (Q,); a length the encoding has no positions for is wrong."""
-    right = evaluation.questions
-    refused = [n for n in evaluation.refused if n > evaluation.train_length]
+    """Right answers at lengths beyond the training length (Q,), shortest first. Those the encoding has no positions
+    for are wrong; those that the task has no questions for are not there."""
+    right, trained = evaluation.questions, evaluation.train_length
     trials = max((len(each) for each in right.values()), default=0)
-    parts = [each for length, each in right.items() if length > evaluation.train_length]
-    return np.concatenate([*parts, np.zeros(len(refused) * trials, bool)])
+    parts = []
+    for row in sorted(evaluation.record["rows"], key=lambda row: row["length"]):
+        if row["length"] > trained and row.get("by") != "data":
+            parts.append(right.get(row["length"], np.zeros(trials, bool)))
+    return np.concatenate(parts) if parts else np.zeros(0, bool)

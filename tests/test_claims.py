@@ -11,6 +11,7 @@ import yaml
 from report_runs import TRAIN_LENGTH, write_evaluation, write_run
 from tiny_configs import ROOT, config
 
+from configs.overrides import options
 from scripts import claims
 from scripts.claim_evidence import Evidence, experiments, home
 from scripts.claim_rules import RULES
@@ -37,11 +38,12 @@ def test_every_claim_has_a_rule_and_says_what_would_agree():
 def test_every_run_of_an_experiment_composes(name: str, size: str):
     each = EXPERIMENTS[name]
     scale = each.scale_for(size)
-    for pe in each.swept["pe"]:
-        last = " ".join(f"{key}={values[-1]}" for key, values in each.swept.items() if key != "pe")
-        made = config(f"experiment={name} scale={scale} pe={pe} {last}")
-        assert made.root == str(home(scale))
-        assert max(made.eval.resolved_lengths(made.train.length)) >= 5 * made.train.length
+    for key, values in each.swept.items():
+        assert key == "seed" or set(values) <= set(options(key))
+    last = " ".join(f"{key}={values[-1]}" for key, values in each.swept.items())
+    made = config(f"experiment={name} scale={scale} {last}")
+    assert made.root == str(home(scale))
+    assert max(made.eval.resolved_lengths(made.train.length)) >= 5 * made.train.length
 
 
 def test_experiments_of_one_size_share_their_runs():
@@ -244,3 +246,19 @@ def test_the_report_shows_right_answers(tmp_path: Path):
 def test_scales_name_their_folder():
     for path in (ROOT / "configs" / "scale").glob("*.yaml"):
         assert yaml.safe_load(path.read_text())["root"] == f"runs/claims/{path.stem}"
+
+
+def test_what_an_encoding_cannot_serve_is_wrong_and_what_is_not_asked_is_not(tmp_path: Path):
+    """Right answers beyond the training length, of a table that ends there, and of a task that runs out of names."""
+    from scripts.report_answers import beyond
+    from scripts.report_data import read_evaluation
+
+    folder = write_run(tmp_path, "learned", 0, evaluate=False, config=PLAIN)
+    answers(folder, "learned", 0, "copy", 1.0)
+    file = folder / "eval" / "exact_match.json"
+    record = json.loads(file.read_text())
+    record["rows"][2] = {"length": 256, "refused": "no positions", "by": "encoding"}
+    record["rows"].append({"length": 1024, "refused": "no questions", "by": "data"})
+    file.write_text(json.dumps(record))
+    found = beyond(read_evaluation(file, {}))
+    assert found.tolist() == [False] * 100 + [True] * 100

@@ -28,6 +28,12 @@ def rms(x: list[float], weight: list[float], epsilon: float) -> list[float]:
     return [w * v / size for w, v in zip(weight, x, strict=True)]
 
 
+def centred(x: list[float], weight: list[float], bias: list[float], epsilon: float) -> list[float]:
+    mean = sum(x) / len(x)
+    size = math.sqrt(sum((v - mean) ** 2 for v in x) / len(x) + epsilon)
+    return [w * (v - mean) / size + b for w, v, b in zip(weight, x, bias, strict=True)]
+
+
 def plus(a: list[float], b: list[float]) -> list[float]:
     return [x + y for x, y in zip(a, b, strict=True)]
 
@@ -45,7 +51,7 @@ class Scalar:
 
     def attention(self, name: str, xs: list[list[float]]) -> list[list[float]]:
         heads, kv_heads = self.options["heads"], self.options.get("kv_heads") or self.options["heads"]
-        d = self.options["width"] // heads
+        d = self.options.get("head_dim") or self.options["width"] // heads
         q, k, v = [], [], []
         for x in xs:
             y = self.linear(f"{name}.qkv", x)
@@ -71,27 +77,55 @@ class Scalar:
         y = self.linear(f"{name}.up", x)
         if self.options.get("mlp") == "gelu":
             y = [v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in y]
+        elif self.options.get("mlp") == "gelu_tanh":
+            y = [v * 0.5 * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) for v in y]
         else:
             half = len(y) // 2
             y = [g / (1 + math.exp(-g)) * v for g, v in zip(y[:half], y[half:], strict=True)]
         return self.linear(f"{name}.down", y)
 
+    def norm(self, name: str, x: list[float]) -> list[float]:
+        """By name; one that the model lacks changes nothing."""
+        if f"{name}.weight" not in self.w:
+            return x
+        weight = self.w[f"{name}.weight"]
+        if self.options.get("norm") == "layernorm":
+            return centred(x, weight, self.w.get(f"{name}.bias", [0.0] * len(x)), self.epsilon)
+        return rms(x, weight, self.epsilon)
+
     def __call__(self, ids: list[int]) -> list[list[float]]:
-        xs = [self.w["embedding.weight"][i] for i in ids]
+        xs = [self.norm("embedding_norm", self.w["embedding.weight"][i]) for i in ids]
         for n in range(self.options["layers"]):
-            name = f"layers.{n}"
-            normed = [rms(x, self.w[f"{name}.attention_norm.weight"], self.epsilon) for x in xs]
-            xs = [plus(x, y) for x, y in zip(xs, self.attention(f"{name}.attention", normed), strict=True)]
-            normed = [rms(x, self.w[f"{name}.mlp_norm.weight"], self.epsilon) for x in xs]
-            xs = [plus(x, self.mlp(f"{name}.mlp", y)) for x, y in zip(xs, normed, strict=True)]
+            name, before = f"layers.{n}", xs
+            added = self.attention(f"{name}.attention", [self.norm(f"{name}.attention_norm", x) for x in xs])
+            xs = [plus(x, self.norm(f"{name}.attention_out_norm", y)) for x, y in zip(xs, added, strict=True)]
+            read = before if self.options.get("parallel") else xs
+            added = [self.mlp(f"{name}.mlp", self.norm(f"{name}.mlp_norm", x)) for x in read]
+            xs = [plus(x, self.norm(f"{name}.mlp_out_norm", y)) for x, y in zip(xs, added, strict=True)]
         head = self.w["embedding.weight" if self.options.get("tie", True) else "head.weight"]
-        return [matvec(head, rms(x, self.w["norm.weight"], self.epsilon)) for x in xs]
+        return [matvec(head, self.norm("norm", x)) for x in xs]
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"mlp": "gelu"}, {"kv_heads": 2}, {"qk_norm": True}, {"bias": True}, {"tie": False}, {"hidden": 5}],
-    ids=lambda options: "-".join(options) or "default",
+    [
+        {},
+        {"mlp": "gelu"},
+        {"mlp": "gelu_tanh"},
+        {"kv_heads": 2},
+        {"qk_norm": True},
+        {"bias": True},
+        {"qkv_bias": True},
+        {"tie": False},
+        {"hidden": 5},
+        {"head_dim": 3},
+        {"norm": "layernorm"},
+        {"norm": "layernorm", "bias": True},
+        {"sandwich": True},
+        {"parallel": True},
+        {"embedding_norm": True},
+    ],
+    ids=lambda options: "-".join(map(str, options.items())) or "default",
 )
 def test_equals_the_equation_in_plain_python(options: dict) -> None:
     options = {"layers": 2, "width": 8, "heads": 4, **options}
@@ -132,6 +166,13 @@ def test_initialisation_is_what_its_table_says() -> None:
             assert getattr(module, "bias", None) is None or (module.bias == 0).all(), name
             seen.add(row)
     assert seen == set(table)
+
+
+def test_layer_norms_begin_with_weights_of_one_and_biases_of_zero() -> None:
+    model = tiny("nope", norm="layernorm", bias=True, embedding_norm=True, sandwich=True)
+    norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
+    assert len(norms) == 4 * SHAPE["layers"] + 2
+    assert all((module.weight == 1).all() and (module.bias == 0).all() for module in norms)
 
 
 def test_the_residual_stream_has_variance_near_one() -> None:
