@@ -117,6 +117,13 @@ def test_data_in_the_documentation(copy: Path):
 
 
 @pytest.mark.slow
+def test_export_in_the_documentation(copy: Path):
+    said = "".join(every_block("docs/ecosystem.md", copy))
+    assert "written to exported, as a llama" in said
+    assert (copy / "exported" / "eval" / "fixed_targets.json").is_file()
+
+
+@pytest.mark.slow
 def test_the_first_hour(copy: Path):
     said = "".join(every_block("docs/quickstart.md", copy))
     assert "nothing to do" in said

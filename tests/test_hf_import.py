@@ -360,3 +360,11 @@ print(load_hf({str(llama)!r}).config["train_length"])
 """
     done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.stdout == "64\n", done.stderr
+
+
+def test_the_page_has_a_row_for_every_case() -> None:
+    """After a change: python -m scripts.hf_parity, and its table into docs/ecosystem.md."""
+    page = (ROOT / "docs" / "ecosystem.md").read_text()
+    rows = [line.split("|") for line in page[page.index("| model | in |") :].splitlines()[2:]]
+    assert [row[1].strip() for row in rows] == [case.name for case in CASES]
+    assert all(float(cell) <= LIMIT for row in rows for cell in row[2:4] if cell.strip())

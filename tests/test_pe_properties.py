@@ -180,6 +180,9 @@ def test_bfloat16_weights_leave_positions_exact(name: str) -> None:
         a, b = logits(rounded, x, plan=plan), logits(exact, x, plan=plan)
         apart.append((a - b).square().mean().sqrt().item() / b.square().mean().sqrt().item())
     assert max(apart) < 5 * apart[0], apart
+    for a, b in zip(rounded.encodings, exact.encodings, strict=True):
+        if a.overrides("table"):  # where softmax forgives what is wrong far away, the table itself does not
+            assert torch.equal(a.table(2048), b.table(2048))
 
 
 @every_scheme

@@ -1,5 +1,11 @@
 """Hugging Face checkpoints in and out: `from model.hf import load_hf, save_hf`. Lazy, as `model` is."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .load import load_hf as load_hf
+    from .save import save_hf as save_hf
+
 
 def __getattr__(name: str):
     if name == "load_hf":
