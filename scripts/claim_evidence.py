@@ -90,6 +90,16 @@ class Evidence:
         self.seeds |= set(seeds)
         return hierarchical_bootstrap(*sums, left[seeds[0]].tokens, RESAMPLES)[0]
 
+    def refused(self, scheme: str, multiple: int) -> bool:
+        """Whether the encoding, as it is, refused this multiple of the training length in every run."""
+        rows = [
+            each.refused.get(multiple * each.train_length)
+            for run in self._select(scheme).values()
+            for each in run.evaluations
+            if (each.protocol, each.extension) == ("fixed_targets", "none")
+        ]
+        return bool(rows) and None not in rows
+
     def matches(self, task: str, schemes: list[str], plans: list[str] | None = None) -> np.ndarray:
         """Right answers (M, S, Q) of each scheme (or of one scheme under each plan) to the questions of a task that
         are longer than any in training, for the seeds that all have."""

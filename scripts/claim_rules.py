@@ -69,6 +69,23 @@ def alibi_is_flat(evidence: Evidence) -> Finding:
     return Finding(numbers, [within(gap, FLAT), above(control, -FLAT)])
 
 
+def learned_ends(evidence: Evidence) -> Finding:
+    (scheme,) = evidence.schemes
+    refused = evidence.refused(scheme, 2)
+    stretched = evidence.change((scheme, 2, "table_interpolation"), (scheme, 1))
+    numbers = [
+        "no number beyond L as it is" if refused else "measured at 2L",
+        f"gap {signed(stretched)} at 2L with rows interpolated",
+    ]
+    return Finding(numbers, [refused, above(stretched)])
+
+
+def decay_is_flat(evidence: Evidence) -> Finding:
+    gaps = {scheme: evidence.change((scheme, LONGEST), (scheme, 1)) for scheme in evidence.schemes}
+    numbers = [f"{scheme}: gap {signed(gap)} at {LONGEST}L" for scheme, gap in gaps.items()]
+    return Finding(numbers, [below(gap, FLAT) for gap in gaps.values()])
+
+
 def kerple_improves(evidence: Evidence) -> Finding:
     (scheme,) = evidence.schemes
     gaps = {n: evidence.change((scheme, n), (scheme, 1)) for n in (8, LONGEST)}
@@ -151,7 +168,9 @@ RULES: dict[str, Callable[[Evidence], Finding]] = {
     for rule in (
         sinusoidal_explodes,
         rope_degrades,
+        learned_ends,
         alibi_is_flat,
+        decay_is_flat,
         kerple_improves,
         t5_turns,
         extensions_of_rope,

@@ -112,6 +112,25 @@ def test_extensions_are_compared_on_the_same_targets(tmp_path: Path):
     assert finding.numbers[0].startswith("rerope minus ntk −")
 
 
+@pytest.mark.parametrize(("like", "refused", "verdict"), [("rope", True, "agrees"), ("rope", False, "disagrees")])
+def test_learned_positions_end(tmp_path: Path, like: str, refused: bool, verdict: str):
+    for seed in range(3):
+        folder = write_run(tmp_path, "learned", seed, evaluate=False, config=PLAIN)
+        beyond = LENGTHS[1:] if refused else ()
+        write_evaluation(folder, "learned", seed, "none", LENGTHS, beyond, like="alibi", size={"documents": 200})
+        write_evaluation(folder, "learned", seed, "table_interpolation", like=like, size={"documents": 200})
+    assert RULES["learned_ends"](Evidence(tmp_path, EXPERIMENTS["learned_ends"])).verdict == verdict
+
+
+@pytest.mark.parametrize(("like", "verdict"), [("alibi", "agrees"), ("rope", "disagrees")])
+def test_both_decays_must_be_flat(tmp_path: Path, like: str, verdict: str):
+    for seed in range(3):
+        for scheme, shape in (("sandwich", "alibi"), ("fox", like)):
+            folder = write_run(tmp_path, scheme, seed, evaluate=False, config=PLAIN)
+            write_evaluation(folder, scheme, seed, "none", LENGTHS, like=shape, size={"documents": 1200, "tokens": 8})
+    assert RULES["decay_is_flat"](Evidence(tmp_path, EXPERIMENTS["decay_is_flat"])).verdict == verdict
+
+
 def answers(folder: Path, scheme: str, seed: int, task: str, right: float, cells: bool = False) -> None:
     """An evaluation of questions: all right up to the training length, `right` of them beyond it."""
     rows, columns, rng = [], {"length": [], "document": [], "hit": []}, np.random.default_rng([seed, len(scheme)])
