@@ -24,7 +24,7 @@ test: $(DEV) ## the linter and the default test suite
 check: $(DEV) ## what a change must pass: formatting, linter, types, tests
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(PY) -m pyright
+	$(PY) -m pyright --pythonpath $(PY)
 	$(TESTS)
 
 stress: $(DEV) ## the long tests: faults injected by the hundred

@@ -308,5 +308,5 @@ def _line(row: Row) -> str:
     if "matches" in row:
         size = f"size {row['size']:>5}  " if "size" in row else ""
         return f"length {row['length']:>6}  {size}exact {row['exact']:6.1%} of {row['trials']}"
-    figures = f"ppl {row['ppl']:10.3f}  bits/byte {row['bits_per_byte']:6.3f}" if row["bits_per_byte"] else row["ppl"]
-    return f"length {row['length']:>6}  {figures}  tokens {row['tokens']}"
+    bits = "" if row["bits_per_byte"] is None else f"  bits/byte {row['bits_per_byte']:6.3f}"
+    return f"length {row['length']:>6}  ppl {row['ppl']:10.3f}{bits}  tokens {row['tokens']}"

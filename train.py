@@ -28,15 +28,17 @@ from configs.run_folder import RunFolder
 from configs.schema import TrainConfig
 from configs.tracking import Tracker
 from data.dataset import Batches, Dataset, prepare
+from data.prefetch import Prefetch
 from data.protocols import base as protocols
 from data.tokenizer import Tokenizer
 from eval import evaluate_with_control, require_tokens, score, summary
 from model import build, checkpoint, origin, parallel
 from model.assembly import whole
+from model.compiling import worth_compiling
 from model.errors import ModelError
 from model.optim import build_optimizer, clip_gradients, schedule
 from model.parallel import Ranks
-from model.precision import autocast
+from model.precision import autocast, exact_device
 from model.transformer import UNSCORED, Transformer, generator_for
 
 STOPPING = [signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGUSR1", None)])]  # Windows has no USR1
@@ -84,14 +86,17 @@ def main(config: TrainConfig) -> int:
 
 def run_training(config: TrainConfig, folder: RunFolder, ranks: Ranks) -> int:
     """From a configuration to a finished run folder. Returns the exit code: 0, or 128 + the signal that stopped it."""
-    trainer = set_up(config, ranks)
-    resumed = resume(trainer, folder.path)
+    found = checkpoint.newest(folder.path / "checkpoints")
+    parallel.require_same("the step to continue from", found.step if found else None)
+    trainer = set_up(config, ranks, found)
+    if found:
+        resume(trainer, found)
     if ranks.first:
         folder.create(config)
         trainer.data.tokenizer.save(folder.path)
     with Tracker(config, folder, active=ranks.first, facts=facts(trainer)) as tracker:
         tracker.resume(trainer.progress.step)
-        tracker.say(f"{'continuing' if resumed else 'training'} {folder.path} from step {trainer.progress.step}")
+        tracker.say(f"{'continuing' if found else 'training'} {folder.path} from step {trainer.progress.step}")
         with Signals() as signals:
             stopped = loop(trainer, folder.path, tracker, signals)
         if stopped:
@@ -123,16 +128,20 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
     tracker.say(f"finished {folder.path}")
 
 
-def set_up(config: TrainConfig, ranks: Ranks) -> Trainer:
+def set_up(config: TrainConfig, ranks: Ranks, found: checkpoint.Checkpoint | None) -> Trainer:
+    """Everything the loop works on, before the first step. Raises ModelError for a checkpoint of another run."""
     loop, optim = config.train, config.optim
     own = Tokenizer.load(Path(config.init_from)) if config.init_from else None
     data = prepare(asdict(config.data), tokenizer=own, progress=ranks.first)
-    batches = data.batches(loop.length, loop.batch, config.seed)
+    batches = Prefetch(data.batches(loop.length, loop.batch, config.seed), ranks.device)
     require_measurable(config, data)
     model = new_model(config, data.tokenizer).to(ranks.device)
+    if found:  # ahead of what takes long
+        found.require(**identity(data, model))
     torch.manual_seed(config.seed * 1000003 + ranks.rank)  # dropout; all else has generators of its own
     model.checkpoint_activations = loop.checkpoint_activations
-    if loop.compile:
+    tokens, size = loop.batch * loop.length // ranks.world, model.parameter_count()
+    if worth_compiling(loop.compile, ranks.device, loop.precision, loop.steps, tokens, size, len(model.layers)):
         model.compile()
     wrapped = parallel.wrap(model, ranks, loop.parallel)
     optimizer = build_optimizer(model, optim.name, optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)
@@ -205,7 +214,7 @@ def train_step(trainer: Trainer) -> tuple[float, float, float]:
     pairs = zip(inputs.split(size), targets.split(size), strict=True)
     parts = [(x, y, float((y != UNSCORED).sum()) / scored) for x, y in pairs]
     total = torch.zeros((), device=ranks.device)
-    generator = generator_for(config.seed, f"positions/{progress.step}/{ranks.rank}", ranks.device)
+    generator = generator_for(config.seed, f"positions/{progress.step}/{ranks.rank}", exact_device(ranks.device))
     for number, (x, y, share) in enumerate(parts, start=1):
         x, y = (tensor.to(ranks.device, non_blocking=True) for tensor in (x, y))
         with parallel.accumulate(trainer.wrapped, last=number == len(parts)):
@@ -277,30 +286,23 @@ def save(trainer: Trainer, folder: Path) -> None:
         trainer.optimizer,
         state,
         trainer.config.checkpoint.keep,
-        identity(trainer),
+        identity(trainer.data, trainer.model),
     )
 
 
-def resume(trainer: Trainer, folder: Path) -> bool:
-    """Continue from the newest whole checkpoint, if there is one."""
-    found = checkpoint.newest(folder / "checkpoints")
-    parallel.require_same("the step to continue from", found.step if found else None)
-    if found is None:
-        return False
-    found.require(**identity(trainer))
+def resume(trainer: Trainer, found: checkpoint.Checkpoint) -> None:
     checkpoint.load_model(found, trainer.model)
     checkpoint.load_optimizer(found, trainer.model, trainer.optimizer)
     checkpoint.load_rng(found, trainer.ranks.rank)
     trainer.progress = Progress(**found.state["progress"])
-    return True
 
 
-def identity(trainer: Trainer) -> dict[str, Any]:
+def identity(data: Dataset, model: Transformer) -> dict[str, Any]:
     """What a checkpoint must share with the run that continues it."""
     return {
-        "tokenizer": trainer.data.tokenizer.digest,
-        "data_fingerprint": trainer.data.fingerprint,
-        **trainer.model.config,  # vocab_size, train_length, and the options of model, pe and positions
+        "tokenizer": data.tokenizer.digest,
+        "data_fingerprint": data.fingerprint,
+        **model.config,  # vocab_size, train_length, and the options of model, pe and positions
     }
 
 

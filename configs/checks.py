@@ -48,7 +48,7 @@ def eval_config(values: Mapping[str, Any]) -> EvalRunConfig:
     """The checked configuration of an evaluation. Raises ConfigError, ModelError or DataError."""
     config = build(EvalRunConfig, values)
     if (config.run is None) == (config.hf is None):
-        given = f"run={config.run} and hf={config.hf}" if config.run else "nothing"
+        given = f"run={config.run} and hf={config.hf}" if config.run else "neither run nor hf is given"
         raise ConfigError(f"{given}: eval.py measures one model.\nTry run=runs/NAME or hf=FOLDER")
     if config.run is not None:
         config.run = the_run(config.run)
@@ -142,7 +142,7 @@ def check_optim(optim: OptimConfig) -> None:
 def check_data(data: Any) -> None:
     if not isinstance(data, DataConfig):  # a task: its options have nothing to do with each other
         return
-    if data.source in ("text", "jsonl", "parquet") and data.path is None:
+    if data.source in ("code", "text", "jsonl", "parquet", "tokens") and data.path is None:
         raise ConfigError(f"data.source={data.source} reads a file or folder, and data.path=null.\nTry data.path=FILE")
     if data.valid_fraction + data.test_fraction >= 1:
         raise ConfigError(

@@ -24,7 +24,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         raise ConfigError(f"{message}\nOptions are written key=value, for example optim.lr=0.001; see --help")
 
     parser.error = refuse
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_intermixed_args(words)  # "a=1 -m b=2" too
     arguments.words = words
     return arguments
 
@@ -42,8 +42,10 @@ def compose(config_name: str, schema: Any, arguments: argparse.Namespace, job: C
     extra = Path(arguments.config_dir).resolve() if arguments.config_dir else None
     if extra and not extra.is_dir():
         raise ConfigError(f"--config-dir {arguments.config_dir}: there is no such folder")
+    if arguments.shell_completion:
+        return through_hydra(config_name, arguments.words, job)
     words = overrides.prepare(arguments.overrides, config_name, schema, arguments.multirun, extra)
-    if any((arguments.multirun, arguments.cfg, arguments.info, arguments.hydra_help, arguments.shell_completion)):
+    if any((arguments.multirun, arguments.cfg, arguments.info, arguments.hydra_help)):
         through_hydra(config_name, [*flags(arguments), *words], job)
         return None
     with hydra.initialize_config_dir(str(FOLDER), version_base="1.3", job_name=config_name):
@@ -73,14 +75,13 @@ def plain(config: Any, choices: Any) -> dict[str, Any]:
     experiment, said = choices.get("experiment"), list(config.hydra.overrides.task)
     with open_dict(config):
         config.pop("hydra", None)
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
+    values = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
     if values.get("init_from") is not None:
         initial.leave_out_defaults(values, said, choices)
     tracker = values.get("tracker")
     if isinstance(tracker, dict) and tracker.get("group") is None:
         tracker["group"] = experiment
-    return cast("dict[str, Any]", values)
+    return values
 
 
 def store_model_defaults() -> None:

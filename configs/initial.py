@@ -18,13 +18,17 @@ def leave_out_defaults(values: dict[str, Any], said: list[str], choices: Mapping
     """Remove `model`, `pe` and `positions` from composed values where they are defaults that nobody chose.
 
     said: the words of the command line, as Hydra keeps them.  choices: group -> name, as composed.
-    Raises ConfigError if the sizes of the model were said: those of the weights are what they are.
+    Raises ConfigError if the sizes of the model or its tokenizer were said: those of the weights are what they are.
     """
     keys = [word.split("=", 1)[0].lstrip("+~") for word in said]
     for key in keys:
         if (key == "model" or key.startswith("model.")) and key != "model.dropout":
             raise ConfigError(
                 f"{key}: the sizes of the model are those of init_from={values['init_from']}.\nLeave {key} out"
+            )
+        if key in ("data.tokenizer", "data.vocab_size") and values["data"]["source"] != "tokens":
+            raise ConfigError(
+                f"{key}: text becomes tokens as init_from={values['init_from']} knows them.\nLeave {key} out"
             )
     dropout = {"dropout": values["model"]["dropout"]} if "model.dropout" in keys else {}
     values["model"] = dropout

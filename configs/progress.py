@@ -90,4 +90,5 @@ def figures(row: Row) -> str:
         ("valid_exact", "{:.1%} right"),
         ("tokens_per_s", "{:,.0f} tokens/s"),
     )
-    return "  ".join(form.format(row[key]) for key, form in wanted if row.get(key) is not None)
+    known = {key: value for key, value in row.items() if value is not None and value == value}  # bits/byte may be NaN
+    return "  ".join(form.format(known[key]) for key, form in wanted if key in known)

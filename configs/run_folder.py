@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +24,7 @@ import yaml
 from .environment import environment
 from .errors import ConfigError
 from .file_lock import try_lock
-from .schema import TrainConfig
+from .schema import DataConfig, TrainConfig
 
 # What may differ between two launches of the same run: everything that leaves the trained weights what they are.
 # All the rest is hashed. This is the only list.
@@ -59,6 +59,11 @@ def identity(config: TrainConfig) -> dict[str, Any]:
         for part in reversed(path):
             parent = parent[part]
         parent.pop(inner, None)  # a task has no data.cache
+    # Keys that came later keep out of the names of runs that do not use them.
+    later = [item for item in fields(DataConfig) if item.default is not MISSING]
+    for item in later if isinstance(config.data, DataConfig) else []:
+        if kept["data"].get(item.name) == item.default:
+            del kept["data"][item.name]
     return kept
 
 

@@ -4,7 +4,7 @@ A key has no default here, so its value is written once. `model` is the exceptio
 parts (`pe`, `positions`, `extension`) are dicts; their options are checked against the plug-in's constructor.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,46 @@ PROTOCOLS = tuple(sorted(path.stem for path in _PROTOCOLS.glob("*.py") if path.s
 VARIANTS = ("single", "multi_key", "multi_value", "multi_query", "tracking")
 
 
-def key(doc: str, **rules: Any) -> Any:
-    """A key of the configuration. Rules: choices, minimum, maximum, above (exclusive), filled, example."""
-    return field(metadata={"doc": doc, **rules})
+def key(doc: str, default: Any = MISSING, **rules: Any) -> Any:
+    """A key of the configuration. Rules: choices, minimum, maximum, above (exclusive), filled, example.
+
+    default: only for keys that came later and may be missing in a YAML; all other values are in the YAML files.
+    """
+    return field(default=default, metadata={"doc": doc, **rules})
 
 
 @dataclass
 class DataConfig:
     name: str = key("what the corpus is called in folder names and tables", example="stdlib")
-    source: str = key("where text comes from", choices=("stdlib", "text", "jsonl", "parquet", "hub"))
-    path: str | None = key("file or folder (text, jsonl, parquet), or OWNER/NAME (hub)", example="notes.txt")
+    source: str = key("where text comes from", choices=("stdlib", "code", "text", "jsonl", "parquet", "hub", "tokens"))
+    path: str | None = key(
+        "file or folder (code, text, jsonl, parquet, tokens), or OWNER/NAME (hub)", example="notes.txt"
+    )
     subset: str | None = key("hub: which configuration of the data set; null = its default", example="en")
     split: str | None = key("hub: which of its splits; ours are cut from it", example="train")
     documents: int | None = key("read this many documents, the first ones; null = all", minimum=1, example=10000)
     text_field: str = key("the field that holds the text (jsonl, parquet, hub)", example="text")
     separator: str | None = key("text: a regular expression; documents start where it matches; null = one per file")
-    pattern: str = key("which files of a folder", example="**/*.txt")
-    tokenizer: str = key("how text becomes tokens", choices=("bpe", "byte"))
-    vocab_size: int = key("size of the vocabulary (bpe)", minimum=257, example=2048)
+    pattern: str | None = key(
+        "which files of a folder; code: null = those of programming languages", example="**/*.txt"
+    )
+    tokenizer: str | None = key(
+        "how text becomes tokens: bpe, byte, character, or a folder with a tokenizer.json; tokens: what wrote them",
+        example="bpe",
+    )
+    vocab_size: int | None = key("size of the vocabulary (bpe, or tokens without tokenizer)", minimum=2, example=2048)
     valid_fraction: float = key("share of documents for validation", minimum=0.0, maximum=1.0, example=0.05)
     test_fraction: float = key("share of documents for evaluation", minimum=0.0, maximum=1.0, example=0.1)
     cache: str | None = key("folder for tokenised corpora; null = the user's cache folder", example="/tmp/longrun")
+    # Later keys, with defaults: a run that leaves them alone has the name that it had before they existed.
+    bad_lines: str = key("jsonl: what to do about a line that is no row", default="refuse", choices=("refuse", "skip"))
+    invalid_utf8: str = key(
+        "what to do about bytes that are not UTF-8", default="replace", choices=("replace", "refuse")
+    )
+    token_type: str = key("tokens: the type of an id", default="uint16", choices=("uint16", "uint32"))
+    separator_id: int | None = key(
+        "tokens: the id between documents; null = the tokenizer's own", default=None, minimum=0, example=50256
+    )
 
 
 @dataclass
@@ -65,7 +84,9 @@ class LoopConfig:
         "number format of the matrix products; auto = bf16 where it is fast",
         choices=("auto", "fp32", "bf16", "fp32_medium"),
     )
-    compile: bool = key("torch.compile the model")
+    compile: bool | str = key(
+        "torch.compile the model; auto = where a run is long enough to gain by it", choices=("auto", True, False)
+    )
     checkpoint_activations: bool = key(
         "keep no activations of a layer, compute them again: less memory, a third slower"
     )

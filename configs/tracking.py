@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from . import curves
 from .environment import commit
 from .metrics import Metrics, Row
 from .progress import Progress
@@ -123,9 +124,18 @@ class Wandb:
         self._try(lambda: self.run.log(row))
 
     def curves(self, records: list[Row]) -> None:
+        """The points of every curve, what the table of runs shows of them, and all the figures as a table."""
         for record in records:
             for row in record["rows"]:
-                self._try(lambda record=record, row=row: self.run.log(point(record, row)))
+                self._try(lambda record=record, row=row: self.run.log(curves.point(record, row)))
+            self._try(lambda record=record: self.run.summary.update(curves.columns(record)))
+        self._try(lambda: self.run.log({"evaluation": self._table(records)}))
+
+    @staticmethod
+    def _table(records: list[Row]) -> Any:
+        import wandb
+
+        return wandb.Table(columns=list(curves.COLUMNS), data=curves.cells(records))
 
     def finish(self, failed: bool) -> None:
         self._try(lambda: self.run.finish(exit_code=int(failed)))
@@ -145,16 +155,3 @@ class Wandb:
             print(f"wandb: {reason[:200]} ({instead}; metrics.jsonl has everything)", file=sys.stderr)
         self.warned = True
 
-
-def point(record: Row, row: Row) -> Row:
-    """One length of one curve: `extrapolation/ppl`, and `extrapolation/window/ppl` for the windowed control.
-
-    A protocol other than the default is part of the name as well, so that no two meanings share a curve.
-    """
-    parts = [
-        record[key] for key, usual in (("protocol", "fixed_targets"), ("extension", "none")) if record[key] != usual
-    ]
-    prefix = "/".join(["extrapolation", *parts])
-    known = [key for key in ("ppl", "nll", "bits_per_byte", "exact") if row.get(key) is not None]
-    figures = {f"{prefix}/{key}": row[key] for key in known}
-    return {"extrapolation/length": row["length"]} | figures

@@ -130,7 +130,7 @@ def check_rules(key: str, given: Any, rules: Mapping[str, Any]) -> None:
 def unknown_choice(key: str, given: Any, choices: list[Any]) -> ConfigError:
     near = closest(str(given), [str(choice) for choice in choices])
     hint = f"Did you mean {key}={near[0]}?\n" if near else ""
-    return ConfigError(f"{key}={show(given)}: unknown choice.\n{hint}There are: {', '.join(map(str, choices))}")
+    return ConfigError(f"{key}={show(given)}: unknown choice.\n{hint}There are: {', '.join(map(show, choices))}")
 
 
 def closest(word: str, words: list[str]) -> list[str]:
@@ -146,7 +146,7 @@ def expected(hint: Any, rules: Mapping[str, Any]) -> str:
     options = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
     words = " or ".join(describe(option) for option in options if option is not types.NoneType)
     if rules.get("choices"):
-        words = f"one of {', '.join(map(str, rules['choices']))}"
+        words = f"one of {', '.join(map(show, rules['choices']))}"
     if "minimum" in rules:
         words += f", {rules['minimum']} or more"
     if "above" in rules:

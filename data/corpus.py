@@ -12,9 +12,9 @@ mistaken for a corpus.
 """
 
 import contextlib
-import difflib
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -25,23 +25,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .build import build
 from .errors import DataError
 from .file_lock import alone
-from .hub import Hub
-from .sources import JsonLines, Parquet, Source, Stdlib, Text
+from .options import checked_source
+from .sources import Source
 from .splits import SPLITS
-from .tokenizer import SMALLEST_VOCABULARY, Tokenizer
+from .tokenizer import Tokenizer
 from .windows import Selection, nonoverlap
 
-SOURCES: dict[str, type[Source]] = {
-    "stdlib": Stdlib, "text": Text, "jsonl": JsonLines, "parquet": Parquet, "hub": Hub,
-}  # fmt: skip
-OPTIONS = (
-    "name", "source", "path", "subset", "split", "documents", "text_field", "separator", "pattern", "tokenizer",
-    "vocab_size", "valid_fraction", "test_fraction", "cache",
-)  # fmt: skip
-TOKENIZERS = ("bpe", "byte")
 _FORMAT = 1  # part of every key: raise it when the files' meaning changes
 _STALE = 24 * 3600  # seconds after which an untouched temporary folder is one of a killed process
 
@@ -97,12 +88,13 @@ class Corpus:
 
     @property
     def tokens_per_byte(self) -> float:
+        """NaN for tokens of which nobody knows what they stand for."""
         counts = self.provenance["splits"]["train"]
-        if not counts["bytes"]:
+        if not counts["tokens"]:
             raise DataError(
                 "This corpus has no training text.\nMake data.valid_fraction and data.test_fraction smaller."
             )
-        return counts["tokens"] / counts["bytes"]
+        return counts["tokens"] / counts["bytes"] if counts["bytes"] else math.nan
 
     def batches(self, length: int, batch: int, seed: int):
         """Batches of the training split (see `loader.Batches`)."""
@@ -123,33 +115,6 @@ class Corpus:
         return self.folder / f"{split}.{kind}"
 
 
-def check(options: dict) -> None:
-    """Raises DataError for everything that can be known about the options without reading text."""
-    _source(options)
-
-
-def _source(options: dict) -> Source:
-    for key in options:
-        if key not in OPTIONS:
-            near = difflib.get_close_matches(str(key), OPTIONS, 1)
-            hint = f"Did you mean data.{near[0]}?" if near else f"Known: {', '.join(OPTIONS)}."
-            raise DataError(f"data.{key}={options[key]!r} is not an option.\n{hint}")
-    needed = ["source", "tokenizer", "valid_fraction", "test_fraction"]
-    needed += ["vocab_size"] if options.get("tokenizer") == "bpe" else []
-    needed += ["text_field"] if options.get("source") in ("jsonl", "parquet", "hub") else []
-    needed += ["pattern"] if options.get("source") in ("text", "jsonl", "parquet") else []
-    for key in needed:
-        if options.get(key) is None:
-            raise DataError(f"data.{key} is missing.\nStart from one of configs/data/*.yaml, which set it.")
-    for key, known in (("source", tuple(SOURCES)), ("tokenizer", TOKENIZERS)):
-        if options[key] not in known:
-            raise DataError(f"data.{key}={options[key]} is unknown.\nChoose one of {', '.join(known)}.")
-    _check_numbers(options)
-    source = SOURCES[options["source"]](options)
-    source.check()
-    return source
-
-
 def prepare(
     options: dict, cache: Path | None = None, tokenizer: Tokenizer | None = None, progress: bool = True
 ) -> Corpus:
@@ -157,9 +122,11 @@ def prepare(
 
     cache: folder for corpora; None means data.cache, and that null the user's cache folder.
     tokenizer: used instead of data.tokenizer, for evaluating a model on other text than it was trained on.
+        DataError if the data are tokens of another one.
     progress: draw a bar while preparing, if standard error is a terminal.
     """
-    source = _source(options)
+    source = checked_source(options)
+    tokenizer = source.tokenizer(tokenizer)
     options = options | {key: float(options[key]) for key in ("valid_fraction", "test_fraction")}
     home = Path(cache or options.get("cache") or default_cache()).expanduser()
     folder = home / f"{options['source']}-{_key(source, options, tokenizer)}"
@@ -176,6 +143,8 @@ def prepare(
             except DataError:
                 source.fetch(home, say)
                 _make(source, options, folder, tokenizer, progress)
+                for what, place in Corpus(folder).provenance.get("first", {}).items():
+                    say(f"{what}: {Corpus(folder).provenance['notes'][what]}, the first is {place}")
     except OSError as error:
         raise DataError(
             f"The corpus could not be prepared in data.cache={home}: {error}.\n"
@@ -195,35 +164,23 @@ def default_cache() -> Path:
     return Path.home() / ".cache" / "longrun"
 
 
-def _check_numbers(options: dict) -> None:
-    if options["tokenizer"] == "bpe" and options["vocab_size"] < SMALLEST_VOCABULARY:
-        raise DataError(
-            f"data.vocab_size={options['vocab_size']} is too small: 256 bytes and the separator need "
-            f"{SMALLEST_VOCABULARY}.\nFor example data.vocab_size=2048, or data.tokenizer=byte."
-        )
-    valid, test = options["valid_fraction"], options["test_fraction"]
-    if not (0 <= valid <= 1 and 0 <= test <= 1 and valid + test <= 1 + 1e-9):
-        raise DataError(
-            f"data.valid_fraction={valid} and data.test_fraction={test} and their sum must lie in [0, 1].\n"
-            "For example data.valid_fraction=0.05 data.test_fraction=0.1."
-        )
-
-
 def _key(source: Source, options: dict, tokenizer: Tokenizer | None) -> str:
     """16 hexadecimal digits that change with whatever would change the folder's content."""
     matters = ("text_field", "separator", "documents", "valid_fraction", "test_fraction")
+    # Later ones: left out where they say nothing, so that what was prepared before they existed is still found.
+    later = ("bad_lines", "invalid_utf8", "token_type", "separator_id")
     recipe = {
         "format": _FORMAT,
         "source": options["source"],
         "state": source.state(),
-        "options": {key: options.get(key) for key in matters},
+        "options": {key: options.get(key) for key in matters} | {k: options[k] for k in later if options.get(k)},
         "tokenizer": tokenizer.digest if tokenizer else _tokenizer_name(options),
     }
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _tokenizer_name(options: dict) -> str:
-    return "byte" if options["tokenizer"] == "byte" else f"bpe-{options['vocab_size']}"
+    return f"bpe-{options['vocab_size']}" if options["tokenizer"] == "bpe" else options["tokenizer"]
 
 
 def _make(source: Source, options: dict, folder: Path, tokenizer: Tokenizer | None, progress: bool) -> None:
@@ -238,7 +195,7 @@ def _make(source: Source, options: dict, folder: Path, tokenizer: Tokenizer | No
 
 def _write(source: Source, options: dict, folder: Path, tokenizer: Tokenizer | None, progress: bool) -> None:
     """Fills `folder` with a whole corpus that a loss of power cannot take back."""
-    provenance = build(source, options, folder, tokenizer, progress)
+    provenance = source.write(folder, options, tokenizer, progress)
     provenance["files"] = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     (folder / "provenance.json").write_text(json.dumps(provenance, indent=1), encoding="utf-8")
     folder.chmod(0o755)  # mkdtemp gives it to its owner alone; a cache may be shared

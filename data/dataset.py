@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from . import corpus
+from . import options as text_options
 from .errors import DataError
+from .numbers import NumberTokenizer
 from .tasks import registry as tasks
 from .tasks.questions import Questions
 from .tokenizer import SMALLEST_VOCABULARY, Tokenizer
@@ -55,7 +57,7 @@ class Dataset(Protocol):
 
 
 def kind(source: Any) -> type | None:
-    """The dataclass of a task's options; None for text, whose options are those of `corpus.OPTIONS`."""
+    """The dataclass of a task's options; None for text, whose options are those of `options.OPTIONS`."""
     return tasks.kind(source) if source in tasks.names() else None
 
 
@@ -67,7 +69,7 @@ def measured(source: Any) -> type[corpus.Corpus] | type[Questions]:
 def check(options: dict) -> None:
     """Raises DataError for everything that can be known about the options without reading text."""
     if kind(options["source"]) is None:
-        corpus.check(options)
+        text_options.check(options)
 
 
 def prepare(
@@ -79,12 +81,20 @@ def prepare(
     """
     task = kind(options["source"]) is not None
     if tokenizer is not None:
-        _check_vocabulary(options["name"], task, tokenizer)
+        _check_vocabulary(options, task, tokenizer)
     return Questions(tasks.create(options)) if task else corpus.prepare(options, cache, tokenizer, progress)
 
 
-def _check_vocabulary(name: str, task: bool, tokenizer: Tokenizer) -> None:
-    small = tokenizer.vocab_size < SMALLEST_VOCABULARY  # that of the tasks
+def _check_vocabulary(options: dict, task: bool, tokenizer: Tokenizer) -> None:
+    name, small = options["name"], tokenizer.vocab_size < SMALLEST_VOCABULARY  # that of the tasks
+    numbers = isinstance(tokenizer, NumberTokenizer)
+    if options["source"] == "tokens":  # says itself what fits
+        return
+    if numbers:
+        raise DataError(
+            f"data={name}: this model was trained on token ids of which nobody knows what they stand for.\n"
+            "Measure it on such files: data=tokens data.path=FILE."
+        )
     if task and not small:
         raise DataError(
             f"data={name} is a task with a vocabulary of its own, and this model was trained on text.\n"

@@ -9,7 +9,7 @@ far as one token tells.
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,9 @@ class ForeignTokenizer(Tokenizer):
     def decode(self, ids) -> str:
         return self._encoder.decode(np.asarray(ids).tolist(), skip_special_tokens=False)
 
-    def cut(self, text: str) -> Iterator[str]:
+    def cut(self, pieces: Iterable[str]) -> Iterator[str]:
         """The text whole: where it may be cut depends on the word rule, which is anybody's."""
-        yield text
+        yield "".join(pieces)
 
     def save(self, folder: Path) -> None:
         super().save(folder)
@@ -63,13 +63,13 @@ class ForeignTokenizer(Tokenizer):
         return encoder
 
 
-def load(folder: Path, text: str) -> ForeignTokenizer:
-    """The tokenizer of a folder that Longrun did not write; `text` is its tokenizer.json. Raises DataError."""
-    path = Path(folder) / FILE
+def load(path: Path, text: str) -> ForeignTokenizer:
+    """A tokenizer.json that Longrun did not write: the file `path`, whose content is `text`. Raises DataError."""
     try:
-        added = {token["id"]: token["content"] for token in json.loads(text)["added_tokens"]}
-        name = separator(Path(folder), added)
-        return ForeignTokenizer(text, name, _json(Path(folder) / CONFIG))
+        added = json.loads(text)["added_tokens"]
+        special = {token["id"]: token["content"] for token in added if token.get("special")}
+        name = separator(path, {token["id"]: token["content"] for token in added}, list(special.values()))
+        return ForeignTokenizer(text, name, _json(path.parent / CONFIG))
     except DataError:
         raise
     except Exception as error:  # `tokenizers` raises nothing more particular
@@ -78,8 +78,10 @@ def load(folder: Path, text: str) -> ForeignTokenizer:
         ) from error
 
 
-def separator(folder: Path, added: dict[int, str]) -> str:
-    """The token that begins a text: bos of whichever file names one, else eos, which ended the text before it."""
+def separator(path: Path, added: dict[int, str], special: list[str]) -> str:
+    """The token that begins a text: bos of whichever file beside `path` names one, else eos, which ended the text
+    before it; the only special token, where no file names any."""
+    folder = path.parent
     numbers = _json(folder / "config.json")
     for kind in ("bos", "eos"):
         for file in (CONFIG, "special_tokens_map.json"):
@@ -91,8 +93,10 @@ def separator(folder: Path, added: dict[int, str]) -> str:
         number = number[0] if isinstance(number, list) and number else number
         if isinstance(number, int) and number in added:
             return added[number]
+    if len(special) == 1:
+        return special[0]
     raise DataError(
-        f"{folder / FILE}: nothing names the token that begins a text.\n"
+        f"{path}: nothing names the token that begins a text.\n"
         f'Write it into {CONFIG}: {{"bos_token": "<s>"}}. There are: {", ".join(added.values()) or "no special tokens"}'
     )
 

@@ -6,14 +6,15 @@ A download ends after `data.documents` documents, so a first trial on a corpus o
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .sources import Document, Parquet, Source, joined, named, text_of
+from .notes import Notes
+from .rows import Parquet, joined, named, text_of
+from .sources import Document, Source
 
 _ROWS = 1000  # documents in a row group
 _SECONDS = 5.0  # to answer whether a data set exists
@@ -23,6 +24,7 @@ class Hub(Source):
     """`path` is the name of a data set, "Salesforce/wikitext", or a folder with a copy of one."""
 
     def check(self) -> None:
+        self.check_policies()
         path, split = self.options.get("path"), self.options.get("split")
         if not path or ("/" not in path and not Path(path).expanduser().is_dir()):
             raise DataError(
@@ -56,7 +58,7 @@ class Hub(Source):
     def files(self) -> list[Path]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return [self._file]
 
-    def documents(self, notes: Counter) -> Iterator[Document]:
+    def documents(self, notes: Notes) -> Iterator[Document]:
         stored = {**self.options, "path": str(self._file), "text_field": "text", "separator": None}
         return Parquet(stored).documents(notes)
 
@@ -96,7 +98,7 @@ def _store(documents: Iterable[Document], path: Path) -> None:
     documents = iter(documents)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while group := list(islice(documents, _ROWS)):
-            columns = [[_whole(d.name) for d in group], [_whole(d.text) for d in group]]
+            columns = [[_whole(d.name) for d in group], [_whole(str(d.text)) for d in group]]
             writer.write_table(pa.table(columns, schema))
 
 

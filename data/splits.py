@@ -36,14 +36,14 @@ class SplitRule:
             return "test"
         return "valid" if place < self.test + self.valid or "train" not in self.wanted() else "train"
 
-    def parts(self, name: str, text: str) -> list[tuple[str, str]]:
-        """(split, text) of each part of a document; the texts joined are the document."""
+    def ranges(self, name: str, size: int) -> list[tuple[str, int, int]]:
+        """(split, start, stop) of each part of a document of `size` characters or tokens; together they are it."""
         if self.by == "document":
-            return [(self.split_of(name), text)]
-        head = round(len(text) * (1 - self.valid - self.test))
-        tail = round(len(text) * (1 - self.test))
-        pieces = zip(SPLITS, (text[:head], text[head:tail], text[tail:]), strict=True)
-        return [(split, piece) for split, piece in pieces if piece]
+            return [(self.split_of(name), 0, size)]
+        head = round(size * (1 - self.valid - self.test))
+        tail = round(size * (1 - self.test))
+        parts = zip(SPLITS, (0, head, tail), (head, tail, size), strict=True)
+        return [(split, start, stop) for split, start, stop in parts if start < stop]
 
     def describe(self) -> dict:
         return asdict(self)

@@ -9,7 +9,7 @@ when it is needed.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -38,13 +38,16 @@ class Tokenizer:
         vocabulary = description["model"]["vocab"]
         (self.separator,) = (t["id"] for t in description["added_tokens"] if t["content"] == SEPARATOR)
         self.vocab_size = len(vocabulary.keys() | {SEPARATOR})
-        alphabet = byte_letters()
         self.pieces = [b""] * self.vocab_size
         for token, number in vocabulary.items():
             if number != self.separator:
-                self.pieces[number] = bytes(alphabet[letter] for letter in token)
+                self.pieces[number] = self.bytes_of(token)
         self.token_bytes = np.array([len(piece) for piece in self.pieces], np.int32)
         self.dtype = np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
+
+    def bytes_of(self, token: str) -> bytes:
+        """What a token of the vocabulary stands for."""
+        return bytes(_LETTERS[letter] for letter in token)
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """Ids of each text, without separators. The separator's name inside a text is ordinary text."""
@@ -60,9 +63,9 @@ class Tokenizer:
         parts = (name if i == self.separator else self.pieces[i] for i in np.asarray(ids).tolist())
         return b"".join(parts).decode("utf-8", errors="replace")
 
-    def cut(self, text: str) -> Iterator[str]:
-        """Pieces whose encodings, joined, are the encoding of the text: a long one goes piece by piece."""
-        return cut(text)
+    def cut(self, pieces: Iterable[str]) -> Iterator[str]:
+        """The text of `pieces` in others, whose encodings, joined, are the encoding of the whole."""
+        return cut(pieces)
 
     def save(self, folder: Path) -> None:
         (Path(folder) / FILE).write_text(self.text, encoding="utf-8")
@@ -82,24 +85,17 @@ class Tokenizer:
         (Path(folder) / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(folder: Path) -> "Tokenizer":
-        """The tokenizer that `save` wrote, of whichever kind, or one that comes with somebody else's model."""
-        path = Path(folder) / FILE
-        try:
-            text = path.read_text(encoding="utf-8")
-            if text == _byte_json():
-                return ByteTokenizer()
-            if all(token["content"] != SEPARATOR for token in json.loads(text)["added_tokens"]):
-                from . import foreign
+    def load(place: Path) -> "Tokenizer":
+        """The tokenizer that `save` wrote, of whichever kind, or one that comes with somebody else's model.
 
-                return foreign.load(Path(folder), text)
-            tokenizer = Tokenizer(text)
-            if tokenizer.vocab_size >= SMALLEST_VOCABULARY:
-                return tokenizer
-            return CharacterTokenizer(b"".join(tokenizer.pieces).decode("ascii"))
+        place: a folder with a tokenizer.json, or such a file under any name.
+        """
+        path = Path(place) / FILE if Path(place).is_dir() else Path(place)
+        try:
+            return _read(path, path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             hint = f"Name a folder that holds a {FILE}."
-            if (Path(folder) / "tokenizer.model").is_file():
+            if (path.parent / "tokenizer.model").is_file():
                 hint = "Convert its tokenizer.model: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)"
             raise DataError(f"{path} does not exist.\n{hint}") from None
         except DataError:
@@ -122,11 +118,33 @@ class Tokenizer:
         return encoder
 
 
+def _read(path: Path, text: str) -> Tokenizer:
+    """The tokenizer that the JSON `text`, from the file `path`, describes."""
+    if text == _byte_json():
+        return ByteTokenizer()
+    description = json.loads(text)
+    if all(token["content"] != SEPARATOR for token in description["added_tokens"]):
+        from . import foreign
+
+        return foreign.load(path, text)
+    if description["model"]["type"] == "WordLevel":
+        from .numbers import NumberTokenizer
+
+        return NumberTokenizer.of(text)
+    tokenizer = Tokenizer(text)
+    if tokenizer.vocab_size >= SMALLEST_VOCABULARY:
+        return tokenizer
+    return CharacterTokenizer(b"".join(tokenizer.pieces).decode("ascii"))
+
+
 class ByteTokenizer(Tokenizer):
     """One token a byte: id = byte, separator = 256."""
 
     def __init__(self):
         super().__init__(_byte_json())
+
+    def cut(self, pieces: Iterable[str]) -> Iterator[str]:
+        return iter(pieces)
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         return [np.frombuffer(text.encode(), np.uint8).astype(self.dtype) for text in texts]
@@ -137,7 +155,7 @@ class CharacterTokenizer(Tokenizer):
 
     def __init__(self, alphabet: str):
         letters = _alphabet()
-        super().__init__(_plain_json({letters[ord(c)]: i for i, c in enumerate(alphabet, start=1)} | {SEPARATOR: 0}))
+        super().__init__(plain_json({letters[ord(c)]: i for i, c in enumerate(alphabet, start=1)} | {SEPARATOR: 0}))
         self.alphabet = alphabet
         self._ids = np.full(256, -1, np.int32)
         self._ids[list(alphabet.encode("ascii"))] = np.arange(1, len(alphabet) + 1)
@@ -154,10 +172,11 @@ class CharacterTokenizer(Tokenizer):
         return [ids.astype(self.dtype) for ids in encoded]
 
 
-def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+def train_bpe(texts: Iterable[str | Iterable[str]], vocab_size: int) -> Tokenizer:
     """Byte-level BPE of at most `vocab_size` tokens, separator included; equal texts give equal tokenizers.
 
-    Fewer come out where no further pair occurs twice. Text is cut into words by GPT-2's rule.
+    A long text may come in pieces. Fewer tokens come out where no further pair occurs twice. Text is cut into words by
+    GPT-2's rule.
     """
     from tokenizers import Tokenizer as Library
     from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -173,7 +192,8 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     library.encode_special_tokens = True
-    library.train_from_iterator((piece for text in texts for piece in cut(text)), trainer)
+    whole = ([text] if isinstance(text, str) else text for text in texts)
+    library.train_from_iterator((piece for pieces in whole for piece in cut(pieces)), trainer)
     return Tokenizer(library.to_str())
 
 
@@ -184,17 +204,20 @@ def _alphabet() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
 
 
+_LETTERS = {letter: byte for byte, letter in enumerate(_alphabet())}
+
+
 def byte_letters() -> dict[str, int]:
     """The byte that each letter of a byte-level vocabulary stands for."""
-    return {letter: byte for byte, letter in enumerate(_alphabet())}
+    return _LETTERS
 
 
 def _byte_json() -> str:
-    return _plain_json({letter: byte for byte, letter in enumerate(_alphabet())} | {SEPARATOR: 256})
+    return plain_json({letter: byte for byte, letter in enumerate(_alphabet())} | {SEPARATOR: 256})
 
 
-def _plain_json(vocabulary: dict[str, int]) -> str:
-    """A vocabulary of single bytes as a BPE without merges, so that `tokenizers` reads it too."""
+def plain_json(vocabulary: dict[str, int], merges: Sequence[list[str]] = ()) -> str:
+    """A vocabulary of bytes, and of what `merges` makes of them, as a BPE that `tokenizers` reads too."""
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     unused = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
@@ -215,24 +238,27 @@ def _plain_json(vocabulary: dict[str, int]) -> str:
             "pre_tokenizer": level,
             "post_processor": None,
             "decoder": level,
-            "model": {**model, "vocab": vocabulary, "merges": []},
+            "model": {**model, "vocab": vocabulary, "merges": list(merges)},
         }
     )
 
 
-def cut(text: str, size: int = _PIECE) -> Iterator[str]:
-    """Pieces of about `size` characters whose encodings, joined, are the encoding of the text.
+def cut(pieces: Iterable[str], size: int = _PIECE) -> Iterator[str]:
+    """The text of `pieces` in pieces of about `size` characters whose encodings, joined, are the encoding of the text.
 
     `tokenizers` needs some fifty bytes for each character while it encodes, so a long document goes piece by
     piece. GPT-2's rule for words never joins white space to what stands in front of it, so a cut between the
     two is one that the rule itself makes. Text without such a place stays whole. Only white space on which
     regular expressions agree is used: Python's \\s is wider than that of `tokenizers`.
     """
-    start = 0
-    while match := _BOUNDARY.search(text, start + size):
-        yield text[start : match.end()]
-        start = match.end()
-    yield text[start:]
+    text = ""
+    for piece in pieces:
+        text, start = text + piece, 0
+        while match := _BOUNDARY.search(text, start + size):
+            yield text[start : match.end()]
+            start = match.end()
+        text = text[start:]
+    yield text
 
 
 _BOUNDARY = re.compile(r"\S(?=[ \t\r\n])")

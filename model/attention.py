@@ -19,6 +19,7 @@ class Prepared:
 
     value: Any
     table: Tensor | None
+    memo: dict = field(default_factory=dict)  # what a kernel computes for all of these layers
 
     @staticmethod
     def of(encoding: PositionEncoding, context: Context) -> "Prepared":
@@ -72,7 +73,7 @@ class Attention(nn.Module):
         q = encoding.map_q(q.transpose(1, 2), context, prepared.value, state)
         k = encoding.map_k(k, context, prepared.value, state)
         digest = encoding.digest(state, context)
-        view = View(encoding, context, prepared.value, prepared.table, digest, self.head_dim**-0.5)
+        view = View(encoding, context, prepared.value, prepared.table, digest, self.head_dim**-0.5, prepared.memo)
         o = attend(q, k, v, view, kernel)  # (B, H, Tq, d)
         return self.out(o.transpose(1, 2).flatten(2))
 

@@ -5,19 +5,19 @@
            beyond a block, biases over distance through a strided view. The CPU's default and the home of every
            content-dependent scheme.
 `flash`    torch's scaled_dot_product_attention, for schemes that leave the logits alone.
-`flex`     compiled FlexAttention for biases on CUDA (model/flex.py).
+`flex`     compiled FlexAttention for biases, masks and regions on CUDA (flex.py).
 
 Shapes: q (B, H, Tq, d), k (B, H, T, d), v (B, H, T, d_v) -> (B, H, Tq, d_v); the queries are the last Tq of T tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import toeplitz
+from . import flex, toeplitz
 from .pe.base import Block, Context, PositionEncoding
 
 CHUNK = toeplitz.CHUNK
@@ -34,6 +34,7 @@ class View:
     table: Tensor | None  # encoding.table(n), float32 (H|1, n)
     digest: Any  # encoding.digest(state, context)
     scale: float
+    memo: dict = field(default_factory=dict)  # what a kernel computes once a forward pass
 
     def block(self, rows: slice, columns: slice) -> Block:
         return Block(self.context, self.prepared, self.digest, rows, columns)
@@ -64,13 +65,14 @@ def choose(view: View, q: Tensor) -> str:
         # Measured on CPU: SDPA loses to the chunked kernel in bf16 at every length, and wins in float32 from 1,024 on.
         slow = q.device.type == "cpu" and (q.dtype == torch.bfloat16 or q.shape[2] < 1024)
         return "chunked" if slow else "flash"
-    return "chunked"
+    return "flex" if flex.pays(q) and flex.legal(view) else "chunked"
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, view: View, kernel: str = "auto") -> Tensor:
     if kernel == "auto":
         kernel = choose(view, q)
     assert kernel != "flash" or view.plain, "flash would silently drop this encoding's logits"
+    assert kernel != "flex" or flex.legal(view), "flex would silently drop this encoding's logits"
     if k.shape[1] != q.shape[1]:  # grouped queries: every group of heads reads the same key head
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast a map or a norm may have answered in float32
@@ -144,4 +146,4 @@ def _softmax(scores: Tensor, sink: Tensor | None) -> Tensor:
     return weights * torch.sigmoid(lse - sink.float()[:, None, None])
 
 
-KERNELS = {"dense": dense, "chunked": chunked, "flash": flash}
+KERNELS = {"dense": dense, "chunked": chunked, "flash": flash, "flex": flex.flex}

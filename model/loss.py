@@ -60,13 +60,13 @@ class _MeanNLL(torch.autograd.Function):
                 h, t = hidden[part].to(dtype), targets[part, None]
                 logp = torch.log_softmax(h @ w.T, dim=-1, dtype=torch.float32)
                 total -= logp.gather(1, t).sum()
-                if need:
+                if d_hidden is not None and d_weight is not None:
                     g = logp.exp_()  # d loss / d logits = p - onehot
                     g.scatter_add_(1, t, torch.full_like(t, -1, dtype=torch.float32))
                     g = g.to(dtype)
                     d_hidden[part] = g @ w
                     d_weight += g.T @ h
-        if need:
+        if d_hidden is not None and d_weight is not None:
             ctx.save_for_backward(d_hidden.div_(count), d_weight.div_(count).to(weight.dtype))
         return total / count
 

@@ -3,6 +3,9 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
+
+WITHOUT_FLOAT64 = {"mps"}  # types of devices
 
 
 def resolve(precision: str, device: torch.device) -> str:
@@ -25,4 +28,9 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
 
 def exact_device(device: torch.device | None) -> torch.device | None:
     """Where float64 numbers that belong on `device` are computed: there, or on the CPU if it has none (Apple's MPS)."""
-    return torch.device("cpu") if device is not None and device.type == "mps" else device
+    return torch.device("cpu") if device is not None and device.type in WITHOUT_FLOAT64 else device
+
+
+def exact(x: Tensor) -> Tensor:
+    """x in float64, on its device or where `exact_device` has it: results go back with .float().to(x.device)."""
+    return x.to(exact_device(x.device)).double()

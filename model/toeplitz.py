@@ -104,7 +104,8 @@ class _Attention(torch.autograd.Function):
                 qg, kg, vg, dg = q[group, :, local], k[group, :, back], v[group, :, back], d_out[group, :, local]
                 w = kept[number][group] if ctx.keep else _weights(qg, kg, bias, sink, ctx.scale)
                 dw = dg @ vg.transpose(2, 3)
-                ds = torch._softmax_backward_data(dw, w, -1, w.dtype)  # w * (dw - sum(dw * w)), with a sink too
+                # w * (dw - sum(dw * w)), with a sink too
+                ds = torch.ops.aten._softmax_backward_data(dw, w, -1, w.dtype)
                 dq[group, :, local] = scaled_scores(ds, kg.transpose(2, 3), ctx.scale)
                 dk[group, :, back] += scaled_scores(ds.transpose(2, 3), qg.transpose(2, 3), ctx.scale)
                 dv[group, :, back] += w.transpose(2, 3) @ dg
@@ -113,7 +114,7 @@ class _Attention(torch.autograd.Function):
                 if d_sink is not None:  # the sink's weight is what is missing to 1, its value 0
                     missing = 1 - w.float().sum(-1)
                     d_sink -= (missing * (dw.float() * w.float()).sum(-1)).sum((0, 2)).to(d_sink.dtype)
-            if d_bias is not None:
+            if d_bias is not None and d_padded is not None:
                 first = _first(ctx.blocks, rows, columns)
                 sums = antidiagonal_sums(d_bias)
                 d_padded[:, first : first + sums.shape[1]] += sums

@@ -25,7 +25,7 @@ from .config import ModelConfig
 from .errors import ModelError
 from .loss import mean_nll, token_hits, token_nll
 from .norm import norm
-from .pe.base import Context, PositionEncoding
+from .pe.base import Context, Encodings, PositionEncoding
 from .positions.base import PositionPlan
 from .shape import Shape
 
@@ -89,7 +89,7 @@ class Transformer(nn.Module):
     def use_encodings(self, encodings: list[PositionEncoding]) -> None:
         """Put one encoding into each layer; the same object in several layers is computed once a forward pass."""
         unique = list(dict.fromkeys(encodings))
-        self.encodings = nn.ModuleList(unique)
+        self.encodings = Encodings(unique)
         self.encoding_of_layer = [unique.index(encoding) for encoding in encodings]
 
     def trained_at(self, length: int) -> None:
@@ -267,8 +267,9 @@ def initialise(model: Transformer, seed: int) -> None:
     for name, module in model.named_modules():
         if name.startswith("encodings"):
             continue
-        if getattr(module, "bias", None) is not None:
-            module.bias.zero_()
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, Tensor):
+            bias.zero_()
         if isinstance(module, nn.RMSNorm | nn.LayerNorm):
             module.weight.fill_(1)
         elif isinstance(module, nn.Embedding):

@@ -1,119 +1,143 @@
-"""python -m scripts.bench: the training step of schemes and kernels against each other, in one interleaved run.
+"""python -m scripts.bench: speed and memory of every scheme and of other libraries, in interleaved runs.
 
-    python -m scripts.bench                                   every scheme with its best kernel, and NoPE with each
-    python -m scripts.bench --schemes nope,rope,alibi,t5 --length 1024 --batch 4
+    python -m scripts.bench                                          all parts for some schemes, a few minutes
+    python -m scripts.bench --part training --schemes all            the training step of every scheme
+    python -m scripts.bench --part training --shape large --precision bf16 --compile
+    python -m scripts.bench --part evaluation --lengths 8192,16384   tokens/s and peak memory at these lengths
+    python -m scripts.bench --part none --json docs/benchmarks.json --write docs/benchmarks.md
 
-Each round times every entry once, in turn; quoted are medians, and ratios of medians within the run, because the speed
-of a shared machine drifts. The ceiling is a matrix product of the feed-forward block's shape, timed in the same rounds.
+Quoted are medians, and ratios within one run: the speed of a shared machine drifts. Results are added to the file of
+--json (a run with the same settings on the same machine takes the place of the older one), and pages are rendered from
+that file. What is measured, and how, stands at the top of scripts/bench_<part>.py.
 """
 
 import argparse
-import json
-import platform
-import statistics
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
-from model import build
+from configs.cli import guarded
+from configs.errors import ConfigError
 from model.pe.registry import names
-from model.precision import autocast, resolve
 
-SHAPES = {"layers": 6, "width": 256, "heads": 4}
+from . import bench_data, bench_evaluation, bench_generation, bench_page, bench_protocols, bench_training
+from .bench_clock import SHAPES
+from .bench_results import Results, where
+
+SCHEMES = "nope,rope,alibi,t5,kerple_log,fire"
+LENGTHS = "1024,4096,16384"
+WINDOWS = "medium"  # the shape of protocols: windows of 1,024 tokens
+Row = dict[str, object]
 
 
-def main() -> int:
-    options = _parser().parse_args()
+def training(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
+    job = bench_training.Training(
+        SHAPES[options.shape], options.schemes, options.precision, options.compile, options.optimizer,
+        not options.no_peers, options.rounds or 5,
+    )  # fmt: skip
+    yield bench_training.run(job, device)
+
+
+def evaluation(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
+    for scheme in options.schemes:  # each on its own: hours for all of them, and none is lost
+        job = bench_evaluation.Evaluation(
+            SHAPES[options.shape], (scheme,), options.lengths, options.precision, options.rounds or 2, options.limit
+        )
+        yield bench_evaluation.run(job, device)
+
+
+def protocols(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
+    shape = SHAPES[WINDOWS if options.shape == "small" else options.shape]
+    job = bench_protocols.Protocols(shape, precision=options.precision, documents=2, rounds=options.rounds or 2)
+    yield bench_protocols.run(job, device)
+
+
+def generation(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
+    prompts = (16, 32) if options.shape == "tiny" else (128, 1024)
+    job = bench_generation.Generation(
+        SHAPES[options.shape], options.schemes, prompts, precision=options.precision, rounds=options.rounds or 2
+    )
+    yield bench_generation.run(job, device)
+
+
+def data(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
+    size = {"megabytes": 0.1, "vocabulary": 300} if options.shape == "tiny" else {}
+    job = bench_data.Data(SHAPES[options.shape], precision=options.precision, rounds=options.rounds or 5, **size)
+    yield bench_data.run(job, device)
+
+
+Part = tuple[Callable[[argparse.Namespace, torch.device], Iterator[Row]], Callable[[Row], list[str]]]
+PARTS: dict[str, Part] = {
+    "training": (training, bench_training.show),
+    "evaluation": (evaluation, bench_evaluation.show),
+    "protocols": (protocols, bench_protocols.show),
+    "generation": (generation, bench_generation.show),
+    "data": (data, bench_data.show),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = read(arguments)
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    schemes = options.schemes.split(",") if options.schemes else ["nope", "rope", "alibi", "t5", "kerple_log", "fire"]
-    entries: dict[str, Callable[[], None]] = {}
-    for scheme in names() if options.schemes == "all" else schemes:
-        entries[scheme] = step(scheme, "auto", options, device)
-    entries["nope, SDPA"] = step("nope", "flash", options, device)
-    entries["nope, chunked"] = step("nope", "chunked", options, device)
-    flops, product = ceiling(options, device)
-    seconds = interleaved({**entries, "matrix product": product}, options.rounds, device)
-    result = {
-        "machine": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-        "precision": resolve(options.precision, device),
-        **{key: getattr(options, key) for key in ("length", "batch", "vocabulary", "threads", "rounds")},
-        "ceiling_gflops": flops / seconds.pop("matrix product") / 1e9,
-        "tokens_per_s": {name: options.batch * options.length / value for name, value in seconds.items()},
-    }
-    show(result)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    results = Results.read(options.json)
+    for part in options.part:
+        measure, show = PARTS[part]
+        for result in measure(options, device):
+            print("\n".join(show(result)), flush=True)
+            results = Results.read(options.json)  # again: another process may have added to it in the meantime
+            results.add(part, where(device, options.threads), result)
+            results.write(options.json)
+    if options.write is not None:
+        bench_page.write(options.write, results.runs)
+        print(f"written: {options.write}")
     return 0
 
 
-def step(scheme: str, kernel: str, options: argparse.Namespace, device: torch.device) -> Callable[[], None]:
-    """Forward and backward of a model of its own; the optimizer is the same for all and left out."""
-    model = build(options.vocabulary, options.length, SHAPES, scheme).to(device)
-    model.kernel = kernel
-    tokens = torch.randint(options.vocabulary, (options.batch, options.length + 1), device=device)
-
-    def run() -> None:
-        with autocast(options.precision, device):
-            loss = model(tokens[:, :-1], tokens[:, 1:])
-        loss.backward()
-        model.zero_grad(set_to_none=True)
-
-    return run
-
-
-def ceiling(options: argparse.Namespace, device: torch.device) -> tuple[float, Callable[[], None]]:
-    """Floating-point operations of a matrix product, and the product."""
-    rows, width, hidden = options.batch * options.length, SHAPES["width"], 4 * SHAPES["width"]
-    dtype = torch.bfloat16 if resolve(options.precision, device) == "bf16" else torch.float32
-    a, b = torch.randn(rows, width, device=device, dtype=dtype), torch.randn(width, hidden, device=device, dtype=dtype)
-
-    def run() -> None:
-        for _ in range(20):
-            a @ b
-
-    return 20 * 2.0 * rows * width * hidden, run
-
-
-def interleaved(entries: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each entry; the first round is a warm-up."""
-    taken: dict[str, list[float]] = {name: [] for name in entries}
-    for number in range(rounds + 1):
-        for name, run in entries.items():
-            start = time.perf_counter()
-            run()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if number:
-                taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
-
-
-def show(result: dict) -> None:
-    rates = result["tokens_per_s"]
-    print(
-        f"{result['precision']}, T={result['length']}, batch {result['batch']}, {result['threads']} threads, "
-        f"torch {result['torch']}; matrix product {result['ceiling_gflops']:.0f} GFLOP/s"
-    )
-    for name, rate in rates.items():
-        print(f"{name:<24} {rate:10,.0f} tokens/s   {rate / rates['nope, SDPA']:.2f} of NoPE with SDPA")
+def read(arguments: list[str] | None) -> argparse.Namespace:
+    """The options, with lists in place of what commas separate. Raises ConfigError."""
+    options = _parser().parse_args(arguments)
+    every = names()
+    options.schemes = tuple(every if options.schemes == "all" else options.schemes.split(","))
+    options.part = [] if options.part == "none" else list(PARTS) if options.part == "all" else options.part.split(",")
+    for what, given, known in (("schemes", options.schemes, every), ("part", options.part, [*PARTS, "all", "none"])):
+        for name in given:
+            if name not in known:
+                raise ConfigError(f"--{what} {name}: unknown.\nThere are: {', '.join(known)}")
+    try:
+        options.lengths = tuple(sorted({int(word) for word in options.lengths.split(",")}))
+    except ValueError:
+        raise ConfigError(f"--lengths {options.lengths}: expected whole numbers.\nTry --lengths {LENGTHS}") from None
+    if min(options.lengths) < 1 or options.threads < 1:
+        raise ConfigError("--lengths and --threads: expected 1 or more.")
+    if options.write is not None and not options.write.is_file():
+        raise ConfigError(
+            f"--write {options.write}: there is no such page.\nIts text around the figures is kept by hand."
+        )
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--schemes", help="names separated by commas, or all")
-    parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--vocabulary", type=int, default=4096)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", default="all", help=f"all, none, or some of: {', '.join(PARTS)}")
+    parser.add_argument("--schemes", default=SCHEMES, help=f"names separated by commas, or all; else {SCHEMES}")
+    parser.add_argument("--shape", default="small", choices=tuple(SHAPES), help="of the model and the batch")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "fp32_medium", "bf16"))
+    parser.add_argument("--compile", action="store_true", help="training: torch.compile, ours and theirs")
+    parser.add_argument("--optimizer", action="store_true", help="training: with AdamW's update, ours and theirs")
+    parser.add_argument("--no-peers", action="store_true", help="training: without other libraries")
+    parser.add_argument("--lengths", default=LENGTHS, help="evaluation: tokens, separated by commas")
+    parser.add_argument("--limit", type=float, default=120.0, help="evaluation: seconds for one scheme, about")
+    parser.add_argument("--rounds", type=int, help="how often each entry is timed; else 5 or 2")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, default=Path("runs/bench/results.json"), help="the file of results")
+    parser.add_argument("--write", type=Path, help="renew the figures of this page from the file of results")
     return parser
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(guarded(main))

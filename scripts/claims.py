@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     chosen = [each for each in experiments() if not options.only or each.name in options.only]
     if options.run:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the sweep must not stay behind
         code = run(chosen, options.set, options.root, options.minutes)
         if code:
             print(

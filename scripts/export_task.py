@@ -1,6 +1,6 @@
 """A task of lm_eval made of a run's own test documents: bits per byte of whole texts, without network.
 
-lm_eval --model hf --model_args pretrained=FOLDER,trust_remote_code=True,add_bos_token=False \\
+lm_eval run --model hf --model_args pretrained=FOLDER,trust_remote_code=True,add_bos_token=False \\
         --include_path FOLDER/lm_eval --tasks longrun_NAME
 
 Without add_bos_token=False it would predict the separator from a separator. The context is that of config.json, the
@@ -24,7 +24,7 @@ def write_task(run: Path, folder: Path, tokenizer: Tokenizer, documents: int) ->
     config = run / "config.yaml"
     options = yaml.safe_load(config.read_text())["data"] if config.is_file() else None
     data = None if options is None else prepare(options, tokenizer=tokenizer)
-    if not isinstance(data, Corpus):
+    if not isinstance(data, Corpus) or not tokenizer.token_bytes.any():  # a task, or ids without meaning
         raise ConfigError(f"lm_eval={documents}: {run} was not trained on text of its own.\nLeave lm_eval out")
     name, there = f"longrun_{options['name']}", folder / "lm_eval"
     tokens, offsets = data.tokens("test"), data.documents("test")

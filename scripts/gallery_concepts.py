@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from model.errors import ModelError
 from model.pe.registry import schemes
 from model.positions.base import PositionPlan
 from model.positions.registry import plans
@@ -150,11 +148,10 @@ def position_plans() -> Figure:
             for training, rows, top in ((True, batch, 0), (False, 2, batch + 0.7)):
                 own = generator if training else None
                 place = plan.positions(rows, length, tokens.device, training, own, tokens[:rows], documents[:rows])
-                first = place if place.dim() == 2 else place[..., 0]  # of two ids a token
-                for number, positions in enumerate(first.expand(rows, -1)):
-                    restarted = (positions.diff(prepend=positions[:1]) < 0).cumsum(
-                        0
-                    )  # another colour for each document
+                for number, ids in enumerate(place.expand(rows, *place.shape[1:])):
+                    positions = ids if ids.dim() == 1 else ids[:, 0]
+                    part = (ids.diff(prepend=ids[:1]) < 0).cumsum(0) if ids.dim() == 1 else ids[:, 1]
+                    restarted = part % 2  # another row and colour for each document, segment or generated token
                     colours = [HEADS[(3 if training else 2) - 2 * int(part)] for part in restarted]
                     ax.scatter(positions, top + number + 0.35 * restarted, s=5, c=colours, linewidths=0)
             wide = 16 * length if plan.end(length, training=True) > 2 * length else 2 * length
@@ -170,11 +167,12 @@ def position_plans() -> Figure:
 
 
 def ready(shape: Shape) -> dict[str, PositionPlan]:
-    """The plans by name, but for those that have to be told something before they can work."""
+    """The plans by name. Those that must be told which tokens are special are told a few."""
+    special = {"delimiters": list(range(15)), "digits": list(range(80))}  # of 100 tokens
     made = {}
     for name in plans.names():
-        with suppress(ModelError):
-            made[name] = plans.create(shape, name)
+        known = plans.signature(plans.options(name)["scheme"])
+        made[name] = plans.create(shape, {"name": name} | {key: ids for key, ids in special.items() if key in known})
     return made
 
 

@@ -18,6 +18,7 @@ LENGTH = 128  # the training length of the models drawn
 FAR = 16  # curves reach to 16 times that
 MAP = 4  # maps to 4 times
 MODEL = {"layers": 4, "width": 256, "heads": 4}
+SEGMENT = 16  # tokens of a segment, for encodings that read two ids a token
 CHANNELS = 64  # width of the model whose codes are drawn: narrow enough to see each channel
 HEAD = 1  # the head whose maps are drawn: the second, for in some schemes the first sees next to nothing
 
@@ -36,9 +37,7 @@ class Portrait:
 
     code: np.ndarray | None  # (T, D) what is added to the embedding
     curves: list[Curve]
-    maps: dict[
-        str, list[np.ndarray]
-    ]  # layers it holds for -> logits (T, T) of one head at each length, see `logit_map`
+    maps: dict[str, list[np.ndarray]]  # layers it holds for -> logits (T, T) at each length, see `logit_map`
     scale: np.ndarray | None  # (T,) what logits are multiplied by
     sink: np.ndarray | None  # (T,) weight that no key gets
     ends: int | None  # positions there are
@@ -47,9 +46,9 @@ class Portrait:
 @torch.no_grad()
 def portrait(name: str) -> Portrait:
     model = build(64, LENGTH, MODEL, name)
-    ends = model.max_positions
-    layers = [model.encodings[which] for which in model.encoding_of_layer]
     leaves = model._leaves()
+    ends = None if any(leaf.reads for leaf in leaves) else model.max_positions  # segments may be as many as they like
+    layers = [model.encodings[which] for which in model.encoding_of_layer]
     acts = any(encoding.overrides(*ATTENTION) for encoding in model.encodings) or not leaves[0].overrides("embed")
     scale, sink = logit_scale(layers, ends), sink_share(layers, ends)
     return Portrait(
@@ -77,9 +76,10 @@ def same_picture(name: str) -> str:
 def code(name: str, length: int) -> np.ndarray:
     """What the encodings add to embeddings that are zero, (T, D)."""
     model = build(64, LENGTH, MODEL | {"width": CHANNELS}, name)
-    context = context_of(length, length)
+    leaves = model._leaves()
+    context = context_of(leaves, length, length)
     x = torch.zeros(1, length, model.shape.width)
-    for leaf in model._leaves():
+    for leaf in leaves:
         x = leaf.embed(x, context)
     return x[0].numpy()
 
@@ -140,7 +140,9 @@ def sink_share(layers: list[PositionEncoding], ends: int | None) -> np.ndarray |
     if layer is None:
         return None
     total = attention(layer, length, queries=length, content=0.0)[HEAD].logsumexp(-1)
-    return torch.sigmoid(layer.sink()[HEAD] - total).numpy()
+    sink = layer.sink()
+    assert sink is not None
+    return torch.sigmoid(sink[HEAD] - total).numpy()
 
 
 def attention(encoding: PositionEncoding, length: int, queries: int, content: float = 1.0) -> torch.Tensor:
@@ -155,7 +157,7 @@ def attention(encoding: PositionEncoding, length: int, queries: int, content: fl
 def mapped(
     encoding: PositionEncoding, length: int, queries: int, content: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor, View]:
-    shape, context = encoding.shape, context_of(length, queries)
+    shape, context = encoding.shape, context_of(encoding.leaves(), length, queries)
     prepared = Prepared.of(encoding, context)
     x = torch.randn(1, length, shape.width, generator=torch.Generator().manual_seed(0))
     state = encoding.state(x)
@@ -166,5 +168,10 @@ def mapped(
     return q, k, View(encoding, context, prepared.value, prepared.table, digest, shape.head_dim**-0.5)
 
 
-def context_of(length: int, queries: int) -> Context:
-    return Context(torch.arange(length)[None], queries, LENGTH, length, contiguous=True)
+def context_of(leaves: list[PositionEncoding], length: int, queries: int) -> Context:
+    """Positions 0, 1, 2, ...; for encodings of two ids a token the place in a segment and the segment's number."""
+    index = torch.arange(length)
+    if not any(leaf.reads for leaf in leaves):
+        return Context(index[None], queries, LENGTH, length, contiguous=True)
+    ids = torch.stack([index % SEGMENT, index // SEGMENT], -1)
+    return Context(ids[None], queries, LENGTH, length, contiguous=False)

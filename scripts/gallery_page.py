@@ -20,10 +20,12 @@ are alike, so what differs is the work of the encoding.
 
 * **logit by distance**: what the last query of a sequence of 16 L adds to the logit of a key, relative to its own key,
   against the distance on a logarithmic axis. A logit 5 lower is a weight 150 times smaller. A line that ends is a key
-  that cannot be seen. Where a query at L sees it otherwise, that is dotted.
+  that cannot be seen. Where a query at L sees it otherwise, that is dotted. Where heads differ each has its colour.
 * **attention at L, at 4L**: the same for every query (row) and key (column) of the second head; dark is the largest of
   a row, white the logit that the picture names (relative to the darkest), grey hidden.
 * **code of each position, cosine of two codes**: what is added to the embedding, and how alike two positions are.
+
+Encodings that read two ids a token are drawn in segments of 16 tokens: the place in the segment and its number.
 """
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -9,9 +10,12 @@ matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib import pyplot
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
 from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image
 
@@ -74,8 +78,9 @@ def map_panels(portrait: Portrait) -> list[Panel]:
         which = "" if len(drawn) == 1 else f", layer{'s' if ',' in layers else ''} {layers}"
         for logits in pictures:
             panels.append((1.0, lambda ax, x=logits, t=which: draw_map(ax, x, t, white, lowest)))
-    if portrait.maps and portrait.ends is not None:
-        panels.append((1.0, lambda ax: draw_end(ax, portrait.ends)))
+    ends = portrait.ends
+    if portrait.maps and ends is not None:
+        panels.append((1.0, lambda ax: draw_end(ax, ends)))
     return panels
 
 
@@ -125,25 +130,37 @@ def draw_similarity(ax: Axes, code: np.ndarray) -> None:
 def draw_curves(ax: Axes, portrait: Portrait) -> None:
     longest = portrait.curves[0]
     alike = np.allclose(longest.values, longest.values[:1], atol=1e-4, equal_nan=True)
-    for number, values in enumerate(longest.values[:1] if alike else longest.values):
-        colour = HEADS[-1] if alike else HEADS[number % len(HEADS)]
-        x = np.arange(1, longest.length)
-        ax.plot(x, values[1:], color=colour, linewidth=1.3, label=None if alike else f"head {number + 1}")
+    colours = HEADS[-1:] if alike else HEADS[: len(longest.values)]
+    for number, colour in enumerate(colours):
+        draw_curve(ax, longest.values[number], colour, linewidth=1.3)
         for other in portrait.curves[1:]:
-            ax.plot(
-                np.arange(1, other.length), other.values[number][1:], color=colour, linestyle=(0, (2, 2)), linewidth=1
-            )
+            draw_curve(ax, other.values[number], colour, linestyle=(0, (2, 2)), linewidth=1)
     low = np.nanmin(longest.values)
-    ax.set(title="logit by distance, content alike", xlabel="distance to the key")
+    ax.set(title="logit by distance", xlabel="distance to the key, content alike")
     if low < LOWEST:
         ax.set_ylim(LOWEST, max(1.0, np.nanmax(longest.values) + 1))
     distance_axis(ax, max(longest.length, 2 * LENGTH))
-    handles, labels = ax.get_legend_handles_labels()
-    if len(portrait.curves) > 1:
-        handles.append(matplotlib.lines.Line2D([], [], color=FAINT, linestyle=(0, (2, 2)), linewidth=1))
-        labels.append("query at L")
-    if handles:
-        ax.legend(handles, labels, loc="best", handlelength=1.4, labelspacing=0.25)
+    words = [] if alike else [("head", INK), *((str(n + 1), colour) for n, colour in enumerate(colours))]
+    legend_above(ax, words + [("(dotted: query at L)", FAINT)] * (len(portrait.curves) > 1))
+
+
+def draw_curve(ax: Axes, values: np.ndarray, colour: str, **line: Any) -> None:
+    """Logits by distance. A few keys that are seen beyond a gap, such as sinks, would be too short for a line."""
+    x, y = np.arange(1, len(values)), values[1:]
+    ax.plot(x, y, color=colour, **line)
+    hidden = np.isnan(y)
+    if hidden.any():
+        beyond = ~hidden & (x > x[hidden.argmax()])
+        ax.plot(x[beyond], y[beyond], ".", color=colour, markersize=4, clip_on=False)
+
+
+def legend_above(ax: Axes, words: list[tuple[str, str]]) -> None:
+    """Coloured words at the right of the title, where no curve can be."""
+    pieces: list[Artist] = [TextArea(word, textprops={"color": colour, "size": 7.5}) for word, colour in words]
+    if pieces:
+        packed = HPacker(children=pieces, align="baseline", pad=0, sep=3)
+        place = {"bbox_to_anchor": (1, 1.02), "bbox_transform": ax.transAxes, "pad": 0, "borderpad": 0}
+        ax.add_artist(AnchoredOffsetbox("lower right", child=packed, frameon=False, **place))
 
 
 def draw_positions(ax: Axes, values: np.ndarray, title: str, label: str) -> None:
@@ -185,7 +202,7 @@ def both_axes(ax: Axes, length: int) -> None:
     training_line(ax.axvline, length)
 
 
-def position_ticks(axis: matplotlib.axis.Axis, length: int) -> None:
+def position_ticks(axis: Axis, length: int) -> None:
     ticks = {0: "0", LENGTH: "L", **({length: f"{length // LENGTH}L"} if length > LENGTH else {})}
     axis.set_ticks(list(ticks), list(ticks.values()))
 

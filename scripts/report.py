@@ -30,7 +30,7 @@ from .report_words import findings, headline
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        out = _out(options.paths, options.out)
+        out = folder_of(options.paths, options.out)
         written = report(options.paths, out)
     except DataError as error:
         print(f"report: {error}", file=sys.stderr)
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _out(paths: list[Path], out: Path | None) -> Path:
+def folder_of(paths: list[Path], out: Path | None) -> Path:
     """--out, else the one folder given, else the parent that all given folders share directly."""
     if out is None:
         parents = {path.resolve().parent for path in paths}

@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from configs.curves import usable
 from configs.run_folder import NOT_IDENTITY
 from data.errors import DataError
 
@@ -15,7 +16,6 @@ from .report_data import Evaluation, Run
 
 PROTOCOLS = ("fixed_targets", "sliding", "nonoverlap", "last_k")  # the order in which they lead a report
 CONTROL = "window"  # the extension that is the windowed control: attention limited to the last train_length keys
-USABLE = 1.1  # a length is usable while its perplexity is at most this multiple of the one at the training length
 # Runs that differ only here are seeds of one line: keys that leave the weights what they are, and the seed.
 NEUTRAL = {*NOT_IDENTITY, "seed"} - {"model.name"}
 
@@ -94,8 +94,7 @@ class Line:
     def usable(self) -> int | None:
         """The largest evaluated length with ppl <= 1.1 ppl(training length)."""
         gaps = {length: self.gap(length) for length in self.points if length >= self.train_length}
-        usable = [length for length, gap in gaps.items() if gap is not None and gap <= math.log(USABLE)]
-        return max(usable, default=None)
+        return usable({length: gap for length, gap in gaps.items() if gap is not None})
 
 
 def perplexity(nll: float) -> float:

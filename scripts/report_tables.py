@@ -3,9 +3,11 @@
 import math
 from dataclasses import dataclass, field
 
+from configs.curves import USABLE
+
 from . import report_format as fmt
 from .report_compare import Comparison
-from .report_lines import USABLE, Line
+from .report_lines import Line
 from .report_study import Study
 from .statistics import LEVEL, RESAMPLES
 

@@ -2,9 +2,11 @@
 
 import math
 
+from configs.curves import USABLE
+
 from . import report_format as fmt
 from .report_compare import Comparison
-from .report_lines import USABLE, Line
+from .report_lines import Line
 from .report_study import Study
 
 WITHIN = f"{100 * (USABLE - 1):.0f} %"

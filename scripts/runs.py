@@ -101,7 +101,8 @@ def difference(first: Path, second: Path) -> list[str]:
     ]
     keys.sort(key=outside)
     lines = [
-        (key, *(shown(values.get(key, UNKNOWN)) for values in both), "same weights" * outside(key)) for key in keys
+        (key, *(shown(values[key]) if key in values else UNKNOWN for values in both), "same weights" * outside(key))
+        for key in keys
     ]
     return aligned([("key", first.name, second.name, ""), *lines]) if lines else []
 

@@ -6,19 +6,19 @@ and their names, and between `<!-- table of schemes: start -->` and its end, the
 
 import argparse
 import os
-import re
 import shutil
 import signal
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from configs.cli import guarded
-from configs.errors import ConfigError
 from model.extension.registry import extensions
 from model.pe.registry import names
 from model.positions.registry import plans
 
+from .markers import renew
 from .scheme_facts import REFERENCE, Facts, by_family, linked
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,25 +107,8 @@ def quoted(words: Iterable[str]) -> str:
 
 
 def write(path: Path) -> bool:
-    """Renew the parts of a file between markers; whether that changed it. Raises ConfigError if it has none."""
-    if not path.is_file():
-        raise ConfigError(f"--write {path}: there is no such file.")
-    before = path.read_text(encoding="utf-8")
-    after, found = before, 0
-    for what, make in MADE.items():
-        between = re.compile(f"(<!-- {what}: start[^>]*-->\n).*?(<!-- {what}: end -->)", re.DOTALL)
-        if between.search(after):
-            made = make(path.parent)
-            after = between.sub(lambda marks, made=made: f"{marks[1]}{made}\n{marks[2]}", after)
-            found += 1
-    if not found:
-        raise ConfigError(
-            f"--write {path}: it has no place for the schemes.\n"
-            "Put the lines <!-- schemes: start --> and <!-- schemes: end --> into it"
-        )
-    if after != before:
-        path.write_text(after, encoding="utf-8")
-    return after != before
+    """Renew the parts of a page between markers; whether that changed it. Raises ConfigError if it has none."""
+    return renew(path, {what: partial(make, path.parent) for what, make in MADE.items()})
 
 
 MADE = {"schemes": overview, "table of schemes": table}  # what stands between markers of this name

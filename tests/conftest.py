@@ -1,9 +1,20 @@
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
+
+TARGET = "target(ours, theirs, what, limit=1e-5): a row of docs/conformance.md, see scripts/conformance.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", choices=("check", "write"), default="check", help="write: rewrite tests/golden/*.json")
+    parser.addoption("--released", metavar="FOLDER", help="folder of clones of papers' code, for the tests that run it")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", TARGET)
 
 
 @pytest.fixture(autouse=True)
@@ -12,3 +23,24 @@ def same_arithmetic() -> None:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float32)
     torch.set_float32_matmul_precision("highest")
+
+
+@pytest.fixture
+def agree(request: pytest.FixtureRequest, record_property: Callable) -> Callable:
+    """agree(ours, theirs): the largest difference is within the limit of the test's mark `target`, and on record.
+
+    relative: in units of theirs, for frequencies and slopes, which differ by orders of magnitude. Tensors that are not
+    floating point, and limits of 0, ask for equality.
+    """
+    mark = request.node.get_closest_marker("target")
+    limit = mark.kwargs.get("limit", 1e-5)
+
+    def check(ours: Tensor, theirs: Tensor, relative: bool = False) -> None:
+        assert ours.shape == theirs.shape, "compared without broadcasting, which can hide a missing dimension"
+        a, b = ours.detach().double(), theirs.detach().double()
+        apart = torch.where(a == b, 0, (a - b).abs() / (b.abs() if relative else 1))  # infinite ones may be equal
+        largest = apart.max().item()
+        record_property("difference", largest if math.isfinite(largest) else math.inf)
+        assert largest <= limit, f"{mark.args[0]} and {mark.args[1]} differ by {largest:.2g}"
+
+    return check

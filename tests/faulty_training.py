@@ -29,8 +29,8 @@ import train
 def main(config):
     real = train.set_up
 
-    def set_up(config, ranks):
-        trainer = real(config, ranks)
+    def set_up(config, ranks, found):
+        trainer = real(config, ranks, found)
         for fault in os.environ.get("FAULT", "").split():
             kind, rank, steps = fault.split(":")
             if kind == "skip" or int(rank) == ranks.rank:

@@ -1,6 +1,11 @@
 """Claims: every experiment can be run at both sizes, and a verdict follows from the numbers and from nothing else."""
 
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +247,32 @@ def test_a_run_is_stopped_when_the_time_is_over(tmp_path: Path):
     code = claims.run([EXPERIMENTS["alibi_is_flat"]], "cpu", tmp_path, minutes=0.001)
     assert code == 130
     assert not list(tmp_path.rglob("done"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_nothing_goes_on_after_sigterm(tmp_path: Path):
+    words = [sys.executable, "-m", "scripts.claims", "--run", "--only", "alibi_is_flat", "--root", str(tmp_path)]
+    process = subprocess.Popen(words, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(lambda: list(tmp_path.rglob("*.log")))  # a job of the sweep has begun
+    process.terminate()
+    process.communicate(timeout=90)
+    wait_until(lambda: not processes_with(str(tmp_path)), seconds=5)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def processes_with(word: str) -> list[str]:
+    """Command lines of running processes that mention the word."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in found if word in line]
 
 
 def test_the_report_shows_right_answers(tmp_path: Path):

@@ -37,7 +37,7 @@ TRAIN_REFUSED = [
     ("train.steps=1.5", ["train.steps=1.5", "a whole number"]),
     ("train.steps=0", ["train.steps=0", "1 or more"]),
     ("train.length=1", ["train.length=1", "2 or more"]),
-    ("train.compile=maybe", ["train.compile=maybe", "true or false"]),
+    ("train.compile=maybe", ["train.compile=maybe", "auto, true, false"]),
     ("train.precision=fp16", ["train.precision=fp16", "bf16", "auto"]),
     ("train.device=tpu", ["train.device=tpu", "cpu"]),
     ("train.batch=10 train.micro_batch=4", ["train.batch=10", "train.micro_batch=4", "train.micro_batch=2"]),
@@ -178,6 +178,30 @@ def test_values_reach_the_configuration():
 def test_added_and_forced_keys_are_checked_like_all_others():
     assert config("+train.steps=7").train.steps == 7
     assert config("++train.steps=7").train.steps == 7
+
+
+COMPLETION = """
+PATH={bin}:$PATH
+eval "$(python train.py -sc install=bash)"
+COMP_LINE="{line}" COMP_POINT=${{#COMP_LINE}} COMP_CWORD=2
+hydra_bash_completion
+echo "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("python train.py pe=rope_w", {"pe=rope_window"}),
+        ("python train.py train.len", {"train.length="}),
+        ("python eval.py extension=yar", {"extension=yarn", "extension=yarn_code"}),
+    ],
+)
+def test_tab_completes(line: str, completed: set[str]):
+    """In bash, as the user's shell would: `eval "$(python train.py -sc install=bash)"`, then the key."""
+    script = COMPLETION.format(bin=Path(sys.executable).parent, line=line)
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert set(done.stdout.split()) == completed, done.stderr
 
 
 @pytest.mark.parametrize("name", overrides.options("pe"))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 import yaml
 
-from data.corpus import OPTIONS, Corpus, check, default_cache, prepare
+from configs.schema import DataConfig
+from data.corpus import Corpus, default_cache, prepare
 from data.errors import DataError
 from data.file_lock import alone
+from data.options import OPTIONS, check
 from data.tokenizer import train_bpe
 
 ROOT = Path(__file__).parent.parent
@@ -305,7 +308,7 @@ def test_the_standard_library_is_a_corpus(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"source": "web"}, r"(?s)data.source=web.*stdlib, text, jsonl, parquet"),
+        ({"source": "web"}, r"(?s)data.source=web.*stdlib, code, text, jsonl, parquet"),
         ({"tokenizer": "word"}, r"(?s)data.tokenizer=word.*bpe, byte"),
         ({"path": None}, r"(?s)data.path is empty.*Set data.path"),
         ({"path": "no/such/file"}, r"(?s)data.path=no/such/file does not exist.*Set it"),
@@ -360,10 +363,11 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     assert default_cache().is_relative_to(Path.home())
 
 
-@pytest.mark.parametrize("name", ["stdlib", "text", "jsonl", "parquet"])
+@pytest.mark.parametrize("name", ["stdlib", "code", "text", "jsonl", "parquet", "tokens"])
 def test_each_config_names_every_option(name):
     values = yaml.safe_load((ROOT / "configs" / "data" / f"{name}.yaml").read_text())
-    assert tuple(values) == OPTIONS
+    later = {item.name for item in fields(DataConfig) if item.default is not MISSING}
+    assert [key for key in OPTIONS if key in values or key not in later] == list(values)
     assert values["name"] == values["source"] == name
 
 

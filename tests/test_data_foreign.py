@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
+from test_data_corpus import options
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from data.corpus import prepare
 from data.errors import DataError
 from data.foreign import ForeignTokenizer
+from data.options import check
 from data.tokenizer import Tokenizer
 
 TEXT = "The cat, naïve as ever, sat on 12 mats;\n\n  then it left. 你好 café \U0001f600 <s> end"
@@ -117,7 +119,7 @@ def test_a_long_text_is_not_cut(tmp_path: Path) -> None:
     """Each piece would get a space in front."""
     tokenizer = Tokenizer.load(folder(tmp_path, sentence_piece(), tokenizer_config={"bos_token": "<s>"}))
     text = "the cat " * 100_000
-    assert list(tokenizer.cut(text)) == [text]
+    assert list(tokenizer.cut([text[:1000], text[1000:]])) == [text]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_what_begins_a_text(files: dict, expected: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"nothing names the token that begins a text.\n.*<s>, </s>"),
+        ({}, r"tokenizer.json: nothing names the token that begins a text.\n.*<s>, </s>"),
         ({"config": {"bos_token_id": 40}}, r"nothing names"),  # a letter, not a special token
         ({"tokenizer_config": {"bos_token": "<begin>"}}, r"<begin> is not in the vocabulary"),
     ],
@@ -148,6 +150,42 @@ def test_what_begins_a_text(files: dict, expected: str, tmp_path: Path) -> None:
 def test_without_a_beginning_it_is_refused(files: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         Tokenizer.load(folder(tmp_path, sentence_piece(), **files))
+
+
+def test_the_only_special_token_begins_a_text(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(folder(tmp_path, byte_level()))
+    assert tokenizer.text[:1] == "{"
+    assert tokenizer.decode([tokenizer.separator]) == "<|endoftext|>"
+
+
+@pytest.mark.parametrize("named", ["folder", "file", "other"])
+def test_a_corpus_names_its_tokenizer(named: str, tmp_path: Path) -> None:
+    """data.tokenizer=FOLDER, or a file by any name; another content is another corpus."""
+    place = folder(tmp_path / "t", byte_level())
+    if named == "other":
+        (place / "tokenizer.json").rename(place / "mine.json")
+    path = {"folder": place, "file": place / "tokenizer.json", "other": place / "mine.json"}[named]
+    (tmp_path / "a.txt").write_text(TEXT * 20, encoding="utf-8")
+    given = options(tmp_path, path=str(tmp_path / "a.txt"), tokenizer=str(path))
+    corpus = prepare(given, progress=False)
+    assert corpus.tokenizer.digest == Tokenizer.load(path).digest
+    assert corpus.tokenizer.name == "<|endoftext|>"
+    assert sum(split["bytes"] for split in corpus.provenance["splits"].values()) == 20 * len(TEXT.encode())
+    assert prepare(given, progress=False).folder == corpus.folder
+    assert prepare(given | {"tokenizer": "byte"}, progress=False).folder != corpus.folder
+
+
+def test_a_tokenizer_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    for given in ("gpt2", "no/such/folder", str(tmp_path)):
+        with pytest.raises(
+            DataError, match=r"(?s)data.tokenizer=.* is neither bpe, byte, character nor a tokenizer.json"
+        ):
+            check(options(tmp_path, path=str(tmp_path / "a.txt"), tokenizer=given))
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(DataError, match=r"tokenizer.json is not a byte-level BPE"):
+        prepare(options(tmp_path, path=str(tmp_path / "a.txt"), tokenizer=str(tmp_path)))
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_broken_file_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from data.characters import character_tokenizer
 from data.errors import DataError
 from data.tokenizer import SEPARATOR, ByteTokenizer, Tokenizer, cut, train_bpe
 
@@ -25,9 +26,9 @@ def bpe() -> Tokenizer:
     return train_bpe(SAMPLE, 320)
 
 
-@pytest.fixture(scope="module", params=["byte", "bpe"])
+@pytest.fixture(scope="module", params=["byte", "bpe", "character"])
 def tokenizer(request, bpe) -> Tokenizer:
-    return ByteTokenizer() if request.param == "byte" else bpe
+    return {"byte": ByteTokenizer(), "bpe": bpe, "character": character_tokenizer(SAMPLE)}[request.param]
 
 
 @settings(max_examples=150, deadline=None)
@@ -46,15 +47,35 @@ def test_no_text_is_lost_and_bytes_add_up(tokenizer, batch):
 @given(texts, st.integers(1, 12))
 @example("it's\x1cx !\x1c y\x85 z\u2028 \u3000a", 1)
 def test_pieces_of_a_document_encode_like_the_whole(bpe, text, size):
-    pieces = list(cut(text, size))
+    pieces = list(cut([text], size))
     assert "".join(pieces) == text
     joined = np.concatenate(bpe.encode_batch(pieces))
     assert joined.tolist() == bpe.encode(text).tolist()
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(texts, max_size=5), st.integers(1, 12))
+def test_a_text_in_pieces_is_cut_into_the_same_encoding(bpe, pieces, size):
+    found = list(cut(pieces, size))
+    assert "".join(found) == "".join(pieces)
+    assert np.concatenate(bpe.encode_batch(found)).tolist() == bpe.encode("".join(pieces)).tolist()
+
+
+def test_characters_are_tokens():
+    text = "né 你好 \U0001f600 né 你好 \U0001f600 x"
+    tokenizer = character_tokenizer([text, iter([text[:5], "ж"])])
+    assert [tokenizer.pieces[i].decode() for i in tokenizer.encode(text)] == list(text)
+    assert tokenizer.encode("ж").tolist() == list("ж".encode())  # once is not enough: written as its bytes
+    assert tokenizer.vocab_size == 257 + sum(len(c.encode()) - 1 for c in "é你好\U0001f600")
+    assert character_tokenizer(["ascii\n" * 9]).vocab_size == 257
+    assert character_tokenizer([text]).digest == character_tokenizer([text[:7], text[7:]]).digest
+    library = tokenizers.Tokenizer.from_str(tokenizer.text)
+    assert library.encode(text).ids == tokenizer.encode(text).tolist()
+
+
 def test_long_text_is_cut_and_text_without_a_place_is_not():
-    assert list(cut("ab cd  ef", 1)) == ["ab", " cd", "  ef"]
-    assert list(cut("x" * 50, 4)) == ["x" * 50]
+    assert list(cut(["ab cd  ef"], 1)) == ["ab", " cd", "  ef"]
+    assert list(cut(["x" * 50], 4)) == ["x" * 50]
 
 
 def test_each_token_stands_for_the_bytes_that_the_library_decodes(bpe):

@@ -1,5 +1,9 @@
 """Devices that this machine may not have: what is asked of them, and what is said without them."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -30,3 +34,15 @@ def test_angles_on_an_apple_gpu_are_those_of_the_cpu():
     there, here = angles(positions.to("mps"), frequencies), angles(positions, frequencies)
     assert there.cos.device.type == "mps"
     assert torch.equal(there.cos.cpu(), here.cos)
+
+
+@pytest.mark.slow
+def test_nothing_makes_float64_on_a_device_without_it():
+    """See `without_float64.py`: every encoding, plan and extension, on a device that torch only pretends to have."""
+    script = Path(__file__).with_name("without_float64.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=280)
+    lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, done.stderr
+    assert len(lines) > 100
+    assert sum(said == "ok" for _, said in lines) > 90
+    assert not [line for line in lines if not line[1].startswith("ok")]

@@ -1,6 +1,7 @@
 """The documentation does what it says: marked commands and snippets are run, in order, in a copy of the repository.
 
     <!-- run -->  or <!-- run: slow -->      the fenced block below is executed (sh or python)
+    <!-- run: lm_eval -->                    likewise, where lm_eval is installed
     <!-- file: PATH -->                      the fenced block below is written to PATH in the copy
 
 Sizes are made tiny from outside: `python train.py` gets overrides behind its own, and the corpus is cut in the YAML.
@@ -21,15 +22,16 @@ from configs.overrides import options
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"<!-- (run|run: slow|file: [^ ]+) -->\n+```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TINY = (
-    "train.steps=3 train.batch=4 train.log_every=1 train.valid_windows=4 train.threads=1 model.layers=1 model.width=32 "
-    "eval.documents=2"
+BLOCK = re.compile(
+    r"<!-- (run|run: \w+|file: [^ ]+) -->\n+```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
+TINY = "train.steps=3 train.batch=4 train.log_every=1 train.valid_windows=4 train.threads=1 eval.documents=2"
+SIZES = "model.layers=1 model.width=32"  # of models that are made new
 SHELL = f"""#!/bin/sh
 case "$*" in
-    train.py*--*) exec {sys.executable} "$@" ;;
-    train.py*) exec {sys.executable} "$@" {TINY} ;;
+    train.py*--* | train.py*-sc*) exec {sys.executable} "$@" ;;
+    train.py*init_from*) exec {sys.executable} "$@" {TINY} ;;
+    train.py*) exec {sys.executable} "$@" {TINY} {SIZES} ;;
     *) exec {sys.executable} "$@" ;;
 esac
 """
@@ -90,8 +92,9 @@ def execute(block: Block, folder: Path) -> str:
     return done.stdout
 
 
-def every_block(page: str, folder: Path) -> list[str]:
-    found = blocks(ROOT / page)
+def every_block(page: str, folder: Path, slow: bool = True) -> list[str]:
+    left_out = {"run: lm_eval"} | (set() if slow else {"run: slow"})
+    found = [block for block in blocks(ROOT / page) if block.mark not in left_out]
     assert found
     return [execute(block, folder) for block in found]
 
@@ -111,9 +114,40 @@ def test_a_scheme_is_one_file_and_one_yaml(copy: Path):
 
 
 def test_data_in_the_documentation(copy: Path):
-    said = every_block("docs/data.md", copy)
+    said = every_block("docs/data.md", copy, slow=False)
     assert "documents; " in said[-1]
+    assert "{'lines that are no rows skipped': 1}" in said[-1]
     assert len(list(copy.glob("runs/rope-tiny-text-*/done"))) == 1
+
+
+@pytest.mark.slow
+def test_all_sources_in_the_documentation(copy: Path):
+    every_block("docs/data.md", copy)
+    done = {path.parent.name.rsplit("-", 3)[0] for path in copy.glob("runs/*/done")}
+    assert done == {"rope-tiny-text", "rope-tiny-code", "rope-tiny-tokens", "alibi-tiny-text", "t5-tiny-text"}
+    assert (
+        len(list(copy.glob("runs/rope-tiny-tokens-*/done"))) == len(list(copy.glob("runs/rope-tiny-code-*/done"))) == 2
+    )
+
+
+@pytest.mark.slow
+def test_fine_tuning_in_the_documentation(copy: Path):
+    said = "".join(every_block("docs/finetune-and-extend.md", copy))
+    assert "as a llama" in said
+    assert len(list(copy.glob("longer/*/done"))) == 2
+    assert len(list(copy.glob("longer-hf/rope.yarn-checkpoint-*-L128-*/done"))) == 1
+    assert (copy / "longer" / "report.html").is_file()
+    assert len(list(copy.glob("dropped*/nope-*/done"))) == 2
+    assert {"fixed_targets-pi", "fixed_targets-drop"} <= {path.stem for path in copy.glob("base/rope-*/eval/*.json")}
+
+
+@pytest.mark.slow
+def test_python_in_the_documentation(copy: Path):
+    said = "".join(every_block("docs/from-python.md", copy))
+    assert "1024 tokens of context" in said
+    assert "exported as longrun" in said
+    assert float(re.search(r"difference of the logits: (\S+)", said)[1]) < 1e-4
+    assert "'name': 'rope'" in said
 
 
 @pytest.mark.slow
@@ -121,6 +155,16 @@ def test_export_in_the_documentation(copy: Path):
     said = "".join(every_block("docs/ecosystem.md", copy))
     assert "written to exported, as a llama" in said
     assert (copy / "exported" / "eval" / "fixed_targets.json").is_file()
+
+
+@pytest.mark.slow
+def test_lm_eval_in_the_documentation(copy: Path):
+    """lm_eval brings fifty packages and is none of ours: this runs where somebody has installed it."""
+    pytest.importorskip("lm_eval")
+    every_block("docs/ecosystem.md", copy)
+    said = "".join(execute(block, copy) for block in blocks(ROOT / "docs/ecosystem.md") if block.mark == "run: lm_eval")
+    measured = float(re.search(r"bits_per_byte\s*\|\S*\s*\|\s*([0-9.]+)", said)[1])
+    assert 1 < measured < 9
 
 
 @pytest.mark.slow

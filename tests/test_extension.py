@@ -38,14 +38,15 @@ def test_never_in_place_and_weights_are_shared(name: str, chosen: str) -> None:
         return
     # In a schedule the other layers keep their encoding, unless the extension is for all of them.
     kept = [new is old for new, old in zip(layers(longer), layers(base), strict=True)]
-    everywhere = name in {"window", "logn", "ssmax", "temperature"} or "logn" in str(longer.config["extension"])
+    for_all = {"window", "logn", "ssmax", "head_scale", "temperature"}
+    everywhere = name in for_all or "logn" in str(longer.config["extension"])
     assert kept == [False, chosen == "scheduled" and not everywhere]
 
 
 @every_extension
 def test_layers_that_shared_an_encoding_go_on_sharing_one(name: str) -> None:
     longer = extended(model(fitting(name)), name, LONG)
-    assert longer.encoding_of_layer == ([0, 1] if name == "ssmax" else [0, 0])
+    assert longer.encoding_of_layer == ([0, 1] if name in ("ssmax", "head_scale") else [0, 0])
 
 
 IDENTITIES = [
@@ -64,7 +65,8 @@ def test_within_the_training_length_there_is_nothing_to_extend(name: str, length
     assert change <= (1e-5 if name in REORDERED else 0)
 
 
-CHANGES_ALWAYS = {"drop", "dual_chunk", "rerope", "rerope_logn", "resonance", "resonance_yarn", "ssmax", "temperature"}
+CHANGES_ALWAYS = {"drop", "dual_chunk", "rerope", "rerope_logn", "resonance", "resonance_yarn"}
+CHANGES_ALWAYS |= {"ssmax", "head_scale", "temperature"}
 
 
 def test_every_extension_is_known_to_be_an_identity_or_not() -> None:

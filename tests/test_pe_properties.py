@@ -126,7 +126,7 @@ def test_packed_documents_do_not_see_each_other(name: str) -> None:
     assert change[documents == 1].max() > 1e-3
 
 
-@every_scheme
+@every_encoding
 def test_every_parameter_learns(name: str) -> None:
     _, gradients = values_and_gradients(shared(name), tokens(2, TRAIN_LENGTH))
     for parameter, gradient in gradients.items():
@@ -151,7 +151,7 @@ def test_all_legal_kernels_agree_in_values_and_gradients(name: str) -> None:
                 assert difference(gradient, wanted[parameter]) <= 1e-4 * scale, (parameter, kernel, n)
 
 
-@every_scheme
+@every_encoding
 def test_four_times_the_training_length_works_or_is_refused_by_name(name: str) -> None:
     model, wanted = shared(name), 4 * TRAIN_LENGTH
     assert logits(model, tokens(1, longest(model, wanted)), chunk=32).isfinite().all()
@@ -199,7 +199,7 @@ def test_mixed_precision_trains(name: str) -> None:
         assert gradient.isfinite().all(), parameter
 
 
-@every_scheme
+@every_encoding
 def test_a_model_is_its_learned_parameters_and_nothing_else(name: str) -> None:
     model = shared(name)
     assert list(model.buffers()) == []

@@ -49,7 +49,7 @@ def test_the_tests_run_with_the_pinned_versions(name: str):
 def test_what_we_import_is_a_dependency():
     """Module names that differ from the package's are listed; the rest are looked up as they are."""
     packages = {"hydra": "hydra-core", "omegaconf": "hydra-core", "yaml": "pyyaml", "PIL": "pillow"}
-    packages["huggingface_hub"] = "huggingface-hub"
+    packages |= {"huggingface_hub": "huggingface-hub", "wandb_workspaces": "wandb-workspaces"}
     declared = set(names(PROJECT["dependencies"]))
     optional = {name for extra in PROJECT["optional-dependencies"].values() for name in names(extra)}
     ours = {"configs", "model", "data", "eval", "train", "scripts", "hydra_plugins"}

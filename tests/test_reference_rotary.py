@@ -203,6 +203,14 @@ def test_ssmax() -> None:
     torch.testing.assert_close(weights(scheme)[1, -1], torch.tensor(powers) / sum(powers), atol=1e-5, rtol=0)
 
 
+def test_head_scale() -> None:
+    scheme = encoding("head_scale")
+    assert scheme.scale.tolist() == [1.0, 1.0]
+    with torch.no_grad():
+        scheme.scale.copy_(torch.tensor([0.3, 1.7]))
+    check(scheme, lambda q, k, i, j, h: (0.3, 1.7)[h] * content(q, k))
+
+
 def test_temperature() -> None:
     scheme = encoding({"name": "temperature", "step": 8, "slope": 0.7})
     check(scheme, lambda q, k, i, j, h: content(q, k) * (1 + 0.7 * math.log(1 + (i + 1) // 8)))

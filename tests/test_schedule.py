@@ -8,7 +8,7 @@ from model import build
 from model.errors import ModelError
 from model.kernels import View, attend
 from model.pe.base import Context, PositionEncoding
-from model.pe.registry import encodings_for, schemes
+from model.pe.registry import encodings_for
 from model.shape import Shape
 
 torch.set_num_threads(1)
@@ -21,10 +21,6 @@ def shape(layers: int = 8, length: int = LENGTH) -> Shape:
 
 def layers_of(pe: str | dict, layers: int = 8, length: int = LENGTH) -> list[PositionEncoding]:
     return encodings_for(shape(layers, length), pe)
-
-
-def rotates(encoding: PositionEncoding) -> bool:
-    return any(hasattr(leaf, "frequencies") for leaf in encoding.leaves())
 
 
 def context(length: int, documents: Tensor | None = None) -> Context:
@@ -152,93 +148,16 @@ def test_a_sink_is_one_more_key_without_a_value() -> None:
     assert out[:, 3].abs().max() < 1e-9  # nothing is left of the head whose sink is far above
 
 
-# ---- what the named hybrids are modelled on, as the transformers library has it
-
-
-@pytest.mark.parametrize(
-    ("pe", "module", "config", "limited", "base"),
-    [
-        ("smollm3", "smollm3", "SmolLM3Config", (), 2_000_000.0),
-        ("cohere2", "cohere2", "Cohere2Config", ("sliding_attention",), None),
-        ("irope", "llama4", "Llama4TextConfig", ("chunked_attention",), 500_000.0),
-        ("gpt_oss", "gpt_oss", "GptOssConfig", ("sliding_attention",), 150_000.0),
-        ("gemma2", "gemma2", "Gemma2Config", ("sliding_attention",), 10_000.0),
-        ("olmo3", "olmo3", "Olmo3Config", ("sliding_attention",), 500_000.0),
-    ],
-)
-def test_schedules_are_those_of_the_models(pe, module, config, limited, base) -> None:
-    models = pytest.importorskip("transformers.models")
-    theirs = getattr(getattr(models, module), config)(num_hidden_layers=8)
-    ours = layers_of({"name": pe})
-    assert [layer.reach() is not None for layer in ours] == [kind in limited for kind in theirs.layer_types]
-    if hasattr(theirs, "no_rope_layers"):  # 1 where there is rope
-        assert [rotates(layer) for layer in ours] == [bool(flag) for flag in theirs.no_rope_layers]
-    elif pe == "cohere2":  # rotates where it slides
-        assert [rotates(layer) for layer in ours] == [kind == "sliding_attention" for kind in theirs.layer_types]
-    else:
-        assert all(rotates(layer) for layer in ours)
-    if base is not None:
-        bases = {leaf.base for layer in ours for leaf in layer.leaves() if hasattr(leaf, "base")}
-        assert bases == {base} == set(thetas(theirs.rope_parameters))
-
-
-def thetas(parameters: dict) -> list[float]:
-    """Every base in a rope configuration, which may hold one for each kind of layer."""
-    if "rope_theta" in parameters:
-        return [parameters["rope_theta"]]
-    return [theta for part in parameters.values() if isinstance(part, dict) for theta in thetas(part)]
-
-
-@pytest.mark.parametrize(
-    ("pe", "module", "config", "share", "layout"),
-    [
-        ("gptj", "gptj", "GPTJConfig", lambda c: c.rotary_dim / (c.n_embd / c.n_head), "interleaved"),
-        ("gpt_neox", "gpt_neox", "GPTNeoXConfig", lambda c: c.rope_parameters["partial_rotary_factor"], "half"),
-        ("chatglm2", "glm", "GlmConfig", lambda c: c.rope_parameters["partial_rotary_factor"], "interleaved"),
-    ],
-)
-def test_rotary_shares_are_those_of_the_models(pe, module, config, share, layout) -> None:
-    models = pytest.importorskip("transformers.models")
-    options = schemes.resolve(pe)
-    assert options["partial"] == share(getattr(getattr(models, module), config)())
-    assert (options["layout"], options["base"]) == (layout, 10_000.0)
-
-
-def test_masks_are_those_of_transformers() -> None:
-    masks = pytest.importorskip("transformers.masking_utils")
-    n, batch, index = 50, 2, torch.arange(50)
-    documents = torch.arange(n).div(13, rounding_mode="floor").expand(batch, -1) + torch.tensor([[0], [5]])
-    for size in (1, 5, 16, 64):
-        theirs = {
-            "window": masks.sliding_window_causal_mask_function(size),
-            "chunk": masks.chunked_causal_mask_function(size, torch.zeros(batch, dtype=torch.int64)),
-        }
-        for name, function in theirs.items():
-            encoding = layers_of({"name": name, "size": size}, 4)[0]
-            for packed in (None, documents):
-                whole = function
-                if packed is not None:
-                    whole = masks.and_masks(function, masks.packed_sequence_mask_function(packed))
-                for row in range(batch):
-                    expected = whole(torch.tensor(row), torch.tensor(0), index[:, None], index)
-                    assert torch.equal(visible(encoding, n, packed)[row if packed is not None else 0], expected)
-
-
-def test_sinks_are_those_of_gpt_oss() -> None:
-    modeling = pytest.importorskip("transformers.models.gpt_oss.modeling_gpt_oss")
-    config = modeling.GptOssConfig(
-        hidden_size=32, num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_hidden_layers=2
-    )
-    module = modeling.GptOssAttention(config, 0)
-    sink = layers_of("sink", 2)[0]
-    logit = torch.tensor([-2.0, 0.3, 1.0, 4.0])
-    with torch.no_grad():
-        module.sinks.copy_(logit)
-        sink.logit.copy_(logit)
-    generator = torch.Generator().manual_seed(0)
-    q = torch.randn(2, 4, 12, 8, generator=generator)
-    k, v = torch.randn(2, 2, 2, 12, 8, generator=generator)
-    mask = torch.full((12, 12), float("-inf")).triu(1)[None, None]
-    expected, _ = modeling.eager_attention_forward(module, q, k, v, mask, scaling=8**-0.5)
-    out = attend(q, k, v, View(sink, context(12), None, None, {}, 8**-0.5))
-    assert (out.transpose(1, 2) - expected).abs().max() < 1e-6
+def test_a_part_of_several_compositions_is_listed_once() -> None:
+    """One T5 table for all layers beside a scale of each layer's own: names of parameters are names of tensors."""
+    options = {"layers": 4, "width": 32, "heads": 4}
+    pe = {"name": "compose", "parts": ["t5", "ssmax"]}
+    chain = {"name": "chain", "parts": ["t5_rescale", "ssmax"]}
+    for model, scales in (
+        (build(40, LENGTH, options, pe), 4),
+        (build(40, LENGTH, options, "t5", extension="ssmax", extension_length=4 * LENGTH), 4),
+        (build(40, LENGTH, options, pe, extension=chain, extension_length=4 * LENGTH), 8),
+    ):
+        names = [name for name, _ in model.named_parameters()]
+        assert list(model.state_dict()) == names
+        assert sum("encodings" in name for name in names) == 1 + scales

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_plans import LENGTH, SHAPE, equally_likely, given, model, seeded, text
+from tiny_plans import LENGTH, SHAPE, equally_likely, given, model, plan, seeded, text
 from torch import Tensor
 
 from model.errors import ModelError
@@ -29,6 +29,42 @@ def test_segments_end_with_their_delimiters() -> None:
     assert torch.equal(packed[..., 0], halves[..., 0])
     with pytest.raises(ModelError, match=r"positions\.delimiters=null"):
         model("bipe", "segments")
+
+
+def slow_digits(row: list[int], digits: list[int], longest: int, shift: int) -> list[list[int]]:
+    ids, place = [], 0
+    for t, token in enumerate(row):
+        place = place + 1 if token in digits else 0
+        ids.append([min(place + shift, longest - 1) if place else 0, t])
+    return ids
+
+
+def test_digits_count_from_the_beginning_of_their_number() -> None:
+    x, digits = torch.randint(6, (3, 60), generator=seeded(0)), [1, 2, 3, 5]
+    options = {"name": "digits", "digits": digits}
+    got = given(options, 3, 60, tokens=x, training=False)
+    assert got.tolist() == [slow_digits(row, digits, LENGTH, 0) for row in x.tolist()]
+    assert got[..., 0].max() > 4
+    first = given(options, 3, 30, tokens=x[:, :30], training=False)  # a prefix is not changed by what follows
+    assert torch.equal(first, got[:, :30])
+    both = torch.cat([first[..., 0], given(options, 3, 30, tokens=x[:, 30:], training=False)[..., 0]], 1)
+    documents = (torch.arange(60) >= 30).long().expand(3, -1)
+    assert torch.equal(given(options, 3, 60, tokens=x, training=False, documents=documents)[..., 0], both)
+    assert not torch.equal(got[..., 0], both)
+
+
+def test_places_of_digits_are_moved_on_in_training() -> None:
+    x, digits = torch.randint(6, (4000, 12), generator=seeded(0)), [1, 2, 3, 5]
+    options = {"name": "digits", "digits": digits, "shift": 10}
+    moved = plan(options).positions(4000, 12, x.device, training=True, generator=seeded(1), tokens=x)[..., 0]
+    still = plan(options).positions(4000, 12, x.device, training=False, tokens=x)[..., 0]
+    is_digit = torch.isin(x, torch.tensor(digits))
+    assert (moved[~is_digit] == 0).all()
+    shift = torch.where(is_digit, moved - still, -1).amax(1)
+    assert torch.equal(moved, torch.where(is_digit, still + shift[:, None], 0))  # one draw a sequence
+    assert equally_likely(shift[shift >= 0].bincount(minlength=11))
+    with pytest.raises(ModelError, match=r"positions\.digits=null"):
+        model("bipe", "digits")
 
 
 @pytest.mark.parametrize("pe", ["bipe", "bipe_alibi"])

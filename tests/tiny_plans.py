@@ -11,7 +11,7 @@ from model.transformer import Transformer
 
 LENGTH, VOCABULARY = 32, 40
 SHAPE = Shape(width=32, heads=4, kv_heads=4, head_dim=8, layers=4, train_length=LENGTH)
-NEEDS = {"segments": {"delimiters": [3, 7]}}  # options without a default
+NEEDS = {"segments": {"delimiters": [3, 7]}, "digits": {"digits": [1, 2, 3, 4]}}  # options without a default
 SMALL = {"layers": 4, "width": 32, "heads": 4, "tie": False}
 
 

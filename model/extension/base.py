@@ -13,20 +13,21 @@ configs/extension.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from ..errors import ModelError
 from ..pe.base import PositionEncoding, require
-from ..pe.compose import Compose
+from ..pe.compose import Composition
 from ..positions.base import PositionPlan
 from ..registry import Part
 from ..shape import Shape
 from .registry import extensions
 
 Module = TypeVar("Module", bound=nn.Module)
+Made = dict[PositionEncoding, PositionEncoding]
 
 
 class Extension:
@@ -51,23 +52,31 @@ class Extension:
     def apply(self, encoding: PositionEncoding, length: int) -> PositionEncoding:
         raise NotImplementedError
 
-    def extend(self, encoding: PositionEncoding, length: int) -> PositionEncoding:
+    def extend(self, encoding: PositionEncoding, length: int, made: Made | None = None) -> PositionEncoding:
         """A copy of `encoding` for `length` tokens. In a composition the parts that fit are extended.
 
+        made: what became of encodings that were met before; a part of several compositions stays one object.
         Raises ModelError if the encoding, or every part of it, is of another kind.
         """
+        made = {} if made is None else made
+        if encoding not in made:
+            made[encoding] = self._extend(encoding, length, made)
+        return made[encoding]
+
+    def _extend(self, encoding: PositionEncoding, length: int, made: Made) -> PositionEncoding:
         if self.fits(encoding):
             return self.apply(encoding, length)
-        if isinstance(encoding, Compose) and self.suits(encoding):
-            parts = [self.extend(part, length) if self.suits(part) else part for part in parts_of(encoding)]
-            return compose(encoding.shape, parts)
+        if isinstance(encoding, Composition) and self.suits(encoding):
+            parts = [self.extend(part, length, made) if self.suits(part) else part for part in encoding.members]
+            elsewhere = [part for i, part in enumerate(parts) if str(i) not in encoding.parts]
+            return Composition(encoding.shape, parts, elsewhere)
         raise self.refusal([encoding])
 
     def suits(self, encoding: PositionEncoding) -> bool:
         """Whether the encoding or a part of it fits."""
         if self.fits(encoding):
             return True
-        return isinstance(encoding, Compose) and any(self.suits(part) for part in parts_of(encoding))
+        return isinstance(encoding, Composition) and any(self.suits(part) for part in encoding.members)
 
     def extend_layers(self, encodings: list[PositionEncoding], length: int) -> list[PositionEncoding]:
         """The encoding of each layer, extended where it fits; layers that shared an encoding go on sharing one.
@@ -77,8 +86,8 @@ class Extension:
         unique = list(dict.fromkeys(encodings))
         if not any(self.suits(encoding) for encoding in unique):
             raise self.refusal(unique)
-        made = {e: self.extend(e, length) if self.suits(e) else e for e in unique}
-        return [made[encoding] for encoding in encodings]
+        made: Made = {}
+        return [self.extend(e, length, made) if self.suits(e) else e for e in encodings]
 
     def refusal(self, encodings: list[PositionEncoding]) -> ModelError:
         kinds = dict.fromkeys(kind(leaf) for encoding in encodings for leaf in encoding.leaves())
@@ -90,15 +99,6 @@ class Extension:
     def ratio(self, factor: float | None, length: int) -> float:
         """How many times longer than in training: the option `factor`, or from `length` where that is null."""
         return max(1.0, length / self.shape.train_length) if factor is None else factor
-
-
-def parts_of(encoding: Compose) -> list[PositionEncoding]:
-    return cast(list[PositionEncoding], list(encoding.parts))
-
-
-def compose(shape: Shape, parts: list[PositionEncoding]) -> Compose:
-    """A composition of encodings that exist; configurations name them instead."""
-    return Compose(shape, parts=cast(Any, parts))
 
 
 def longer(factor: float | None) -> float | None:

@@ -1,7 +1,8 @@
 """What the extensions share that put one more part beside an encoding of any kind."""
 
 from ..pe.base import PositionEncoding
-from .base import Extension, as_extension, compose
+from ..pe.compose import Composition, composed
+from .base import Extension, as_extension
 
 
 class Beside(Extension):
@@ -12,11 +13,10 @@ class Beside(Extension):
 
     def apply(self, encoding: PositionEncoding, length: int) -> PositionEncoding:
         with as_extension():
-            return compose(self.shape, [encoding, self.part()])
+            return Composition(self.shape, [encoding, self.part()])
 
     def extend_layers(self, encodings: list[PositionEncoding], length: int) -> list[PositionEncoding]:
         with as_extension():
-            per_layer = self.part().per_layer
-        if not per_layer:
-            return super().extend_layers(encodings, length)
-        return [self.apply(encoding, length) for encoding in encodings]
+            if self.part().per_layer:
+                return composed(self.shape, encodings, [self.part() for _ in encodings])
+        return super().extend_layers(encodings, length)

@@ -4,7 +4,7 @@ from ..pe.base import PositionEncoding, require
 from ..positions.base import PositionPlan
 from ..registry import Part
 from ..shape import Shape
-from .base import Extension, make
+from .base import Extension, Made, make
 
 
 class Chain(Extension):
@@ -40,7 +40,7 @@ class Chain(Extension):
     def suits(self, encoding: PositionEncoding) -> bool:
         return self.parts[0].suits(encoding)
 
-    def extend(self, encoding: PositionEncoding, length: int) -> PositionEncoding:
+    def extend(self, encoding: PositionEncoding, length: int, made: Made | None = None) -> PositionEncoding:
         return self.extend_layers([encoding], length)[0]
 
     def extend_layers(self, encodings: list[PositionEncoding], length: int) -> list[PositionEncoding]:

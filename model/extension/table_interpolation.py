@@ -3,6 +3,7 @@ from torch import Tensor
 
 from ..pe.base import Context, PositionEncoding
 from ..pe.learned import Learned
+from ..precision import exact
 from .base import Extension
 
 
@@ -31,8 +32,8 @@ class InterpolatedTable(PositionEncoding):
 
     def embed(self, x: Tensor, context: Context) -> Tensor:
         rows = self.learned.rows
-        at = context.query_positions.double() * ((len(rows) - 1) / max(1, self.length - 1))
-        below = at.long().clamp(max=len(rows) - 1)
+        at = exact(context.query_positions) * ((len(rows) - 1) / max(1, self.length - 1))
+        whole = at.long()
+        below, share = whole.to(rows.device).clamp(max=len(rows) - 1), (at - whole).float().to(rows.device)[..., None]
         above = (below + 1).clamp(max=len(rows) - 1)
-        share = (at - below).float()[..., None]
         return x + torch.lerp(rows[below].float(), rows[above].float(), share).to(x.dtype)

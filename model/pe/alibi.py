@@ -35,8 +35,9 @@ class Alibi(DistanceBias):
         self.log_slopes = nn.Parameter(torch.empty(self.biased)) if slopes == "learned" else None
 
     def reset(self, generator: torch.Generator) -> None:
-        with torch.no_grad():
-            self.log_slopes.copy_(torch.tensor(slopes(self.biased)).log())
+        if self.log_slopes is not None:
+            with torch.no_grad():
+                self.log_slopes.copy_(torch.tensor(slopes(self.biased)).log())
 
     def table(self, n: int, device: torch.device | None = None) -> Tensor:
         if self.log_slopes is None:

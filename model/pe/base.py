@@ -15,8 +15,9 @@ mix up.
 Shapes: B batch, H heads, T tokens, d head dimension, D width, (tq, tk) a block of queries and keys.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -149,6 +150,14 @@ class PositionEncoding(nn.Module):
         """Attention logits of a block: q (B, H, tq, d), k (B, H, tk, d) -> (B, H, tq, tk). The scaled dot product."""
         return scaled_scores(q, k, scale)
 
+    def regions(self, q: Tensor, k: Tensor) -> list[tuple[Tensor, Tensor]] | None:
+        """Where `scores` picks one of several dot products by `region`: queries and keys (B, H, T, d) of each."""
+        return None
+
+    def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        """Number of the region of a pair, broadcast over (..., tq, tk); -1 for pairs that `allowed` hides."""
+        raise NotImplementedError
+
     def values(self, weights: Tensor, v: Tensor, block: Block) -> Tensor:
         """What attention returns for a block: weights (B, H, tq, tk), v (B, H, tk, d_v) -> (B, H, tq, d_v)."""
         return weights @ v
@@ -192,6 +201,15 @@ class PositionEncoding(nn.Module):
     def overrides(self, *hooks: str) -> bool:
         """Whether this scheme does anything in one of these hooks: what kernels are chosen by."""
         return any(getattr(type(self), hook) is not getattr(PositionEncoding, hook) for hook in hooks)
+
+
+class Encodings(nn.ModuleList):
+    """Encodings that belong to a model: a ModuleList that knows what it holds."""
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, index: int) -> PositionEncoding: ...
+        def __iter__(self) -> Iterator[PositionEncoding]: ...
 
 
 class DistanceBias(PositionEncoding):

@@ -48,4 +48,4 @@ class Fox(PositionEncoding):
 
     def bias(self, block: Block) -> Tensor:
         c = block.state
-        return (c[..., block.rows, None] - c[..., None, block.columns]).float()
+        return (c[..., block.rows, None] - c[..., None, block.columns]).float().to(block.query_positions.device)

@@ -1,5 +1,6 @@
 from torch import Tensor
 
+from ..precision import exact
 from ..registry import Part
 from ..shape import Shape
 from .base import require
@@ -25,10 +26,10 @@ class LeakyRerope(Regions):
         require(factor >= 1, f"pe.factor={factor}: distances past the window grow more slowly.\nTry pe.factor=16")
 
     def query_maps(self, positions: Tensor) -> list[Tensor]:
-        return [positions, positions.double() / self.factor + self.window * (1 - 1 / self.factor)]
+        return [positions, exact(positions) / self.factor + self.window * (1 - 1 / self.factor)]
 
     def key_maps(self, positions: Tensor) -> list[Tensor]:
-        return [positions, positions.double() / self.factor]
+        return [positions, exact(positions) / self.factor]
 
     def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         return query_positions - key_positions >= self.window

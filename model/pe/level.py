@@ -40,7 +40,7 @@ class Level(PositionEncoding):
 
     def overrides(self, *hooks: str) -> bool:
         # A table over distance is spread by `bias` here: the kernels' distances are those of both ids together.
-        own = {"bias": ("table", "bias"), "table": (), "reach": ()}
+        own = {"bias": ("table", "bias"), "table": (), "reach": (), "regions": ()}
         return any(self.part.overrides(*own.get(hook, (hook,))) for hook in hooks)
 
     def embed(self, x: Tensor, context: Context) -> Tensor:

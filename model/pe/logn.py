@@ -3,6 +3,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..precision import exact
 from ..shape import Shape
 from .base import Context, PositionEncoding, State, require
 
@@ -23,8 +24,9 @@ class Logn(PositionEncoding):
         require(self.length >= 2, f"pe.length={self.length}: logits are divided by ln L.\nTry pe.length=128")
 
     def prepare(self, context: Context) -> Tensor:
-        n = (context.query_positions.double() + 1).clamp(min=1)  # some plans begin below 0
-        return (n.log() / math.log(self.length)).clamp(min=1).float()[:, None, :, None]  # (B|1, 1, Tq, 1)
+        n = (exact(context.query_positions) + 1).clamp(min=1)  # some plans begin below 0
+        factor = (n.log() / math.log(self.length)).clamp(min=1).float().to(context.positions.device)
+        return factor[:, None, :, None]  # (B|1, 1, Tq, 1)
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
         return (q * prepared).to(q.dtype)

@@ -44,14 +44,10 @@ class Regions(PositionEncoding):
         """Where the keys are taken to be, in each region; one map if it is the same in all."""
         raise NotImplementedError
 
-    def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        """Number of the region, broadcast over (..., tq, tk); -1 for pairs that `allowed` hides."""
-        raise NotImplementedError
-
     def prepare(self, context: Context) -> tuple[list[Rotation], list[Rotation]]:
-        scaled = self.rope.scaled(context)
-        queries = [angles(p, *scaled) for p in self.query_maps(context.query_positions)]
-        return queries, [angles(p, *scaled) for p in self.key_maps(context.positions)]
+        scaled, device = self.rope.scaled(context), context.positions.device
+        queries = [angles(p, *scaled, device) for p in self.query_maps(context.query_positions)]
+        return queries, [angles(p, *scaled, device) for p in self.key_maps(context.positions)]
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
         return torch.cat([rotate(q, rotation, self.rope.layout) for rotation in prepared[0]], -1)
@@ -59,15 +55,18 @@ class Regions(PositionEncoding):
     def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
         return torch.cat([rotate(k, rotation, self.rope.layout) for rotation in prepared[1]], -1)
 
-    def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
+    def regions(self, q: Tensor, k: Tensor) -> list[tuple[Tensor, Tensor]]:
         queries, keys = q.split(self.shape.head_dim, -1), k.split(self.shape.head_dim, -1)
+        return list(zip(queries, keys if len(keys) > 1 else keys * len(queries), strict=True))
+
+    def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
+        queries, keys = zip(*self.regions(q, k), strict=True)
         region = self.region(block.query_positions[:, :, None], block.key_positions[:, None, :]).to(torch.int8)[:, None]
         pieces = []
         for start, stop, numbers in _segments(region):
             piece = None
             for number in numbers:
-                key = keys[number if len(keys) > 1 else 0][:, :, start:stop]
-                dots = scaled_scores(queries[number], key, scale)
+                dots = scaled_scores(queries[number], keys[number][:, :, start:stop], scale)
                 piece = dots if piece is None else torch.where(region[..., start:stop] == number, dots, piece)
             pieces.append(q.new_zeros(*q.shape[:3], stop - start) if piece is None else piece)
         return torch.cat(pieces, -1) if len(pieces) > 1 else pieces[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..precision import exact_device
+from ..precision import exact
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,16 @@ class Rotation:
         return Rotation(self.cos[:, :, -n:], self.sin[:, :, -n:])
 
 
-def angles(positions: Tensor, frequencies: Tensor, amplitude: float = 1.0) -> Rotation:
-    """positions (B|1, T) times frequencies (r/2,), scaled by `amplitude` (YaRN's m).
+def angles(
+    positions: Tensor, frequencies: Tensor, amplitude: float = 1.0, device: torch.device | None = None
+) -> Rotation:
+    """positions (B|1, T) times frequencies (r/2,), scaled by `amplitude` (YaRN's m), on `device` (None: theirs).
 
     The product is taken in float64 and only cos and sin are rounded: in float32 an angle near 100,000 is off by 0.004.
     """
-    exact, device = exact_device(positions.device), positions.device
-    angle = positions.to(exact).double()[:, None, :, None] * frequencies.to(exact).double()
+    device = device or positions.device
+    places = exact(positions)
+    angle = places[:, None, :, None] * frequencies.to(places.device).double()
     return Rotation((angle.cos() * amplitude).float().to(device), (angle.sin() * amplitude).float().to(device))
 
 

@@ -50,7 +50,8 @@ class SelectiveRope(PositionEncoding):
         clock = running_sum(state["step"], context).transpose(1, 2)
         exponent = torch.arange(0, self.shape.head_dim, 2, device=clock.device, dtype=torch.float64)
         angle = clock * self.base ** (-exponent / self.shape.head_dim)
-        return Rotation(angle.cos().float(), angle.sin().float())
+        device = state["step"].device
+        return Rotation(angle.cos().float().to(device), angle.sin().float().to(device))
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
         turn, groups = self.rotation(state, context).last(context.queries), self.shape.heads // self.shape.kv_heads

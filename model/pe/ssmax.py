@@ -4,6 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..precision import exact
 from ..shape import Shape
 from .base import Context, PositionEncoding, State, require
 
@@ -29,7 +30,8 @@ class Ssmax(PositionEncoding):
         nn.init.constant_(self.s, self.initial)
 
     def prepare(self, context: Context) -> Tensor:
-        return context.query_positions.double().clamp(min=0).log1p().float()[:, None, :, None]  # (B|1, 1, Tq, 1)
+        logarithm = exact(context.query_positions).clamp(min=0).log1p().float().to(context.positions.device)
+        return logarithm[:, None, :, None]  # (B|1, 1, Tq, 1)
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
         return (q * (self.s.float()[:, None, None] * prepared)).to(q.dtype)

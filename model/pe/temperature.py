@@ -2,6 +2,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..precision import exact
 from ..shape import Shape
 from .base import Context, PositionEncoding, State, require
 
@@ -22,8 +23,9 @@ class Temperature(PositionEncoding):
         require(slope >= 0, f"pe.slope={slope}: attention would become flatter with length.\nTry pe.slope=0.1")
 
     def prepare(self, context: Context) -> Tensor:
-        steps = ((context.query_positions.double() + 1) / self.step).floor().clamp(min=0)  # some plans begin below 0
-        return (1 + self.slope * steps.log1p()).float()[:, None, :, None]  # (B|1, 1, Tq, 1)
+        steps = ((exact(context.query_positions) + 1) / self.step).floor().clamp(min=0)  # some plans begin below 0
+        factor = (1 + self.slope * steps.log1p()).float().to(context.positions.device)
+        return factor[:, None, :, None]  # (B|1, 1, Tq, 1)
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
         return (q * prepared).to(q.dtype)

@@ -4,6 +4,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..precision import exact, exact_device
 from ..shape import Shape
 from .base import Block, require
 from .rope import Rope
@@ -35,10 +36,10 @@ class Xpos(Rope):
 
     def _fade(self, x: Tensor, steps: Tensor) -> Tensor:
         """x (B, H, t, d) times zeta^(steps / span), steps (B|1, t)."""
-        pairs = torch.arange(0, self.rotated, 2, device=x.device, dtype=torch.float64) / self.rotated
+        pairs = torch.arange(0, self.rotated, 2, device=exact_device(x.device), dtype=torch.float64) / self.rotated
         rate = ((pairs + self.gamma) / (1 + self.gamma)).log() / self.span
         # Only keys in the future of a block's first query can have a large factor, and those it matters for are near.
-        exponent = (steps.double()[:, None, :, None] * rate).clamp(max=math.log(1e30)).float()
-        factor = exponent.exp()
+        exponent = (exact(steps)[:, None, :, None] * rate).clamp(max=math.log(1e30)).float()
+        factor = exponent.to(x.device).exp()
         factor = torch.cat((factor, factor), -1) if self.layout == "half" else factor.repeat_interleave(2, -1)
         return (x * factor).to(x.dtype)

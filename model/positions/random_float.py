@@ -3,6 +3,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..precision import exact_device
 from ..shape import Shape
 from .base import Drawn, stretched
 
@@ -30,5 +31,5 @@ class RandomFloat(Drawn):
         return (places * self.maximum).float().sort(dim=1).values
 
     def mean(self, length: int, device: torch.device) -> Tensor:
-        rank = torch.arange(1, length + 1, device=device, dtype=torch.float64)[None]
-        return (rank * self.maximum / (length + 1)).float()
+        rank = torch.arange(1, length + 1, device=exact_device(device), dtype=torch.float64)[None]
+        return (rank * self.maximum / (length + 1)).float().to(device)

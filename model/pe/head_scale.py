@@ -1,0 +1,32 @@
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..shape import Shape
+from .base import Context, PositionEncoding, State, require
+
+
+class HeadScale(PositionEncoding):
+    """Head-wise attention scale (2404.12224): logits times a number that each head of each layer learns.
+
+    It tells no positions apart: alone it is NoPE with it. The paper tunes these numbers, and nothing else, of a model
+    without positions at a longer length, so that its attention does not spread out with the keys.
+
+    initial: of the numbers; 1 changes nothing.
+    """
+
+    relative = True
+    per_layer = True
+
+    def __init__(self, shape: Shape, *, initial: float):
+        super().__init__(shape)
+        require(initial > 0, f"pe.initial={initial}: attention would prefer what fits worst.\nTry pe.initial=1")
+        self.initial = initial
+        self.scale = nn.Parameter(torch.empty(shape.heads))
+
+    def reset(self, generator: torch.Generator) -> None:
+        nn.init.constant_(self.scale, self.initial)
+
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+        return (q * self.scale.float()[:, None, None]).to(q.dtype)

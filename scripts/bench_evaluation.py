@@ -1,0 +1,168 @@
+"""Part `evaluation`: tokens/s and peak memory of scoring one long sequence, for each scheme and length.
+
+Each scheme has a process of its own, so that the peak is its own. Memory is the highest resident size during the
+forward pass minus the resident size before it, when the model was built and had run once on a few tokens: weights,
+library and first-use buffers are not counted. On CUDA it is what torch's allocator handed out. Then the scheme and NoPE
+are timed in turn, in the same process.
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from model import build
+from model.errors import ModelError
+from model.precision import autocast, resolve
+from model.transformer import Transformer
+
+from .bench_clock import Shape, Work, interleaved, medians
+from .bench_training import by_content
+from .scheme_facts import facts
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAINED = 512  # the training length that the schemes are built for
+MIB = 2**20
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """shape: the model; its `length` and `batch` are not used, since a batch is one sequence of each of `lengths`."""
+
+    shape: Shape
+    schemes: tuple[str, ...]
+    lengths: tuple[int, ...]
+    precision: str = "auto"
+    rounds: int = 2
+    limit: float = 120.0  # seconds a scheme may take in all; longer lengths are then left out, and that is said
+
+
+def run(job: Evaluation, device: torch.device) -> Row:
+    rows = []
+    for scheme in job.schemes:
+        rows += _in_a_process(job, scheme, device)
+    model = {key: value for key, value in asdict(job.shape).items() if key not in ("length", "batch")}
+    settings = {"model": model, "precision": resolve(job.precision, device), "trained": TRAINED}
+    return {"settings": settings, "rounds": job.rounds, "rows": rows}
+
+
+def _in_a_process(job: Evaluation, scheme: str, device: torch.device) -> list[Row]:
+    """One row for each length, or one with `refused`."""
+    words = {
+        "scheme": scheme, "lengths": job.lengths, "shape": asdict(job.shape), "precision": job.precision,
+        "rounds": job.rounds, "limit": job.limit, "device": device.type, "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-m", "scripts.bench_evaluation", json.dumps(words)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"measuring {scheme} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    known = {"scheme": scheme, "family": facts(scheme).family}
+    return [known | row for row in json.loads(done.stdout.splitlines()[-1])]
+
+
+def child(words: Row) -> list[Row]:
+    """Inside the process of a scheme."""
+    torch.set_num_threads(words["threads"])
+    shape, device = Shape(**words["shape"]), torch.device(words["device"])
+    started, rows = time.perf_counter(), []
+    try:
+        model = build(shape.vocabulary, TRAINED, shape.model, words["scheme"]).to(device).eval()
+    except ModelError as error:
+        return [{"length": length, "refused": str(error).splitlines()[0]} for length in words["lengths"]]
+    score(model, 64, words["precision"])()  # first-use buffers of the libraries
+    peaks: dict[int, float] = {}
+    for length in sorted(words["lengths"]):  # memory first, before a second model is there
+        if time.perf_counter() - started > words["limit"] / 3:
+            break
+        try:
+            peaks[length] = peak(score(model, length, words["precision"]), device) / MIB
+        except ModelError as error:
+            rows.append({"length": length, "refused": str(error).splitlines()[0]})
+    nope = build(shape.vocabulary, TRAINED, shape.model, "nope").to(device).eval()
+    for length, mib in peaks.items():
+        if time.perf_counter() - started > words["limit"]:
+            break
+        pair = {name: score(m, length, words["precision"]) for name, m in (("it", model), ("nope", nope))}
+        seconds = medians(interleaved(pair, words["rounds"], device, warmup=int(length < 8192)))
+        rows.append(
+            {
+                "length": length, "peak_mib": mib, "tokens_per_s": length / seconds["it"],
+                "of_nope": seconds["nope"] / seconds["it"], "content": by_content(model),
+            }
+        )  # fmt: skip
+    measured = {row["length"] for row in rows}
+    rows += [{"length": n, "refused": "too slow to measure"} for n in words["lengths"] if n not in measured]
+    return sorted(rows, key=lambda row: row["length"])
+
+
+def score(model: Transformer, length: int, precision: str) -> Work:
+    """-log p of every token of one sequence."""
+    device = model.embedding.weight.device
+    tokens = torch.randint(model.vocab_size, (1, length + 1), generator=torch.Generator().manual_seed(0)).to(device)
+
+    def work() -> None:
+        with autocast(precision, device):
+            model.nll(tokens[:, :-1], tokens[:, 1:])
+
+    return work
+
+
+def peak(work: Work, device: torch.device) -> float:
+    """Bytes that the work needs at most, over what is there before it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return float(torch.cuda.max_memory_allocated() - before)
+    before = _forget_the_peak()
+    work()
+    return max(0.0, _status("VmHWM") - before)
+
+
+def _forget_the_peak() -> float:
+    """Set the highest resident size back to the present one, and return that."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not allowed, or not Linux: then the peak of the whole process counts, and lengths only grow
+        return _status("VmRSS")
+    return _status("VmHWM")
+
+
+def _status(key: str) -> float:
+    """Bytes of a line of /proc/self/status; elsewhere the highest resident size, which is all that is known."""
+    try:
+        found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        found = None
+    if found is None:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+    return 1024.0 * int(found[1])
+
+
+def show(result: Row) -> list[str]:
+    lines = [f"evaluation of one sequence, {result['settings']['precision']}, {result['rounds']} rounds"]
+    for row in result["rows"]:
+        start = f"  {row['scheme']:<24} {row['length']:>7,}"
+        if "refused" in row:
+            lines.append(f"{start}  n/a: {row['refused']}")
+        else:
+            lines.append(
+                f"{start} {row['tokens_per_s']:9,.0f} tokens/s {row['of_nope']:5.2f} of NoPE {row['peak_mib']:5.0f} MiB"
+            )
+    return lines
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="one scheme, for scripts.bench")
+    parser.add_argument("words", type=json.loads)
+    print(json.dumps(child(parser.parse_args().words)))
