@@ -135,7 +135,10 @@ class Wandb:
     def _table(records: list[Row]) -> Any:
         import wandb
 
-        return wandb.Table(columns=list(curves.COLUMNS), data=curves.cells(records))
+        table = wandb.Table(columns=list(curves.COLUMNS))
+        for row in curves.cells(records):
+            table.add_data(*row)
+        return table
 
     def finish(self, failed: bool) -> None:
         self._try(lambda: self.run.finish(exit_code=int(failed)))
@@ -154,4 +157,3 @@ class Wandb:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             print(f"wandb: {reason[:200]} ({instead}; metrics.jsonl has everything)", file=sys.stderr)
         self.warned = True
-

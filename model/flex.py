@@ -90,7 +90,7 @@ def mask(q: Tensor, k: Tensor, view: "View", number: int | None) -> Any:
 def seen(view: "View", offset: int, number: int | None) -> Callable[..., Tensor]:
     """mask_mod: what `_additive` of kernels.py leaves visible, and of that one region."""
     positions, documents, encoding = view.context.positions, view.context.documents, view.encoding
-    reach, limited, rows = encoding.reach(), encoding.overrides("allowed"), positions.shape[0] > 1
+    reach, rows = encoding.reach(), positions.shape[0] > 1
 
     def visible(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         row = b if rows else 0
@@ -100,8 +100,9 @@ def seen(view: "View", offset: int, number: int | None) -> Callable[..., Tensor]
             answer = answer & (i + offset - j < reach)
         if documents is not None:
             answer = answer & (documents[b, i + offset] == documents[b, j])
-        if limited:
-            answer = answer & encoding.allowed(at, key)
+        allowed = encoding.allowed(at, key)
+        if allowed is not None:
+            answer = answer & allowed
         if number is not None:
             answer = answer & (encoding.region(at, key) == number)
         return answer

@@ -1,6 +1,7 @@
 """In which number format the matrix products are computed. Weights, softmax, norms and losses stay float32."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -26,6 +27,10 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16) if chosen == "bf16" else nullcontext()
 
 
+@overload
+def exact_device(device: torch.device) -> torch.device: ...
+@overload
+def exact_device(device: torch.device | None) -> torch.device | None: ...
 def exact_device(device: torch.device | None) -> torch.device | None:
     """Where float64 numbers that belong on `device` are computed: there, or on the CPU if it has none (Apple's MPS)."""
     return torch.device("cpu") if device is not None and device.type in WITHOUT_FLOAT64 else device

@@ -22,9 +22,7 @@ from configs.overrides import options
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(
-    r"<!-- (run|run: \w+|file: [^ ]+) -->\n+```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL
-)
+BLOCK = re.compile(r"<!-- (run|run: \w+|file: [^ ]+) -->\n+```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TINY = "train.steps=3 train.batch=4 train.log_every=1 train.valid_windows=4 train.threads=1 eval.documents=2"
 SIZES = "model.layers=1 model.width=32"  # of models that are made new
 SHELL = f"""#!/bin/sh
