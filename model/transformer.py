@@ -26,7 +26,7 @@ from .errors import ModelError
 from .loss import mean_nll, token_hits, token_nll
 from .norm import norm
 from .pe.base import Context, Encodings, PositionEncoding
-from .positions.base import PositionPlan
+from .positions.base import PositionPlan, Sequences
 from .shape import Shape
 
 UNSCORED = -100  # a target that is not scored, as in torch.nn.functional.cross_entropy
@@ -222,9 +222,8 @@ class Transformer(nn.Module):
         """Positions of all `total` tokens (B|1, total), those in the cache included."""
 
         def planned(length: int) -> Tensor:
-            return self.plan.positions(
-                len(tokens), length, tokens.device, self.training, generator, tokens=tokens, documents=documents
-            )
+            of = Sequences(len(tokens), tokens.device, self.training, generator, tokens, documents)
+            return self.plan.positions(length, of)
 
         if cache is not None:
             tokens = cache.tokens = tokens if cache.tokens is None else torch.cat([cache.tokens, tokens], dim=1)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from model.pe.registry import schemes
-from model.positions.base import PositionPlan
+from model.positions.base import PositionPlan, Sequences
 from model.positions.registry import plans
 from model.shape import Shape
 
@@ -147,7 +147,8 @@ def position_plans() -> Figure:
         def draw(ax: Axes) -> None:
             for training, rows, top in ((True, batch, 0), (False, 2, batch + 0.7)):
                 own = generator if training else None
-                place = plan.positions(rows, length, tokens.device, training, own, tokens[:rows], documents[:rows])
+                of = Sequences(rows, tokens.device, training, own, tokens[:rows], documents[:rows])
+                place = plan.positions(length, of)
                 for number, ids in enumerate(place.expand(rows, *place.shape[1:])):
                     positions = ids if ids.dim() == 1 else ids[:, 0]
                     part = (ids.diff(prepend=ids[:1]) < 0).cumsum(0) if ids.dim() == 1 else ids[:, 1]

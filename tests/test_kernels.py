@@ -17,6 +17,7 @@ from torch import Tensor
 from model import kernels
 from model.kernels import View, attend
 from model.pe.base import Context, DistanceBias, PositionEncoding
+from model.positions.base import Sequences
 from model.shape import Shape
 from model.toeplitz import antidiagonal_sums, attention, hankel
 
@@ -158,7 +159,7 @@ def test_kernels_against_loops(
 def test_positions_with_gaps_and_documents(kernel: str, encoding: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "CHUNK", 4)
     q, k, v = inputs(10, 10)
-    positions = Gapped().positions(2, 10, torch.device("cpu"))
+    positions = Gapped().positions(10, Sequences(2, torch.device("cpu")))
     documents = torch.tensor([[0] * 3 + [1] * 6 + [2], [5] * 10])
     for packed in (None, documents):
         view = view_of(encoding(SHAPE), 10, 10, positions, packed)

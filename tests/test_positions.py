@@ -19,7 +19,7 @@ ALWAYS_RANDOM = [name for name in plans.names() if plan(name).drawn and plan(nam
 @every_plan
 def test_a_plan_keeps_its_promises(name: str) -> None:
     for training in (True, False):
-        positions = plan(name).positions(5, LENGTH, torch.device("cpu"), training, seeded(0), text(5, LENGTH))
+        positions = given(name, 5, LENGTH, training=training, generator=seeded(0), tokens=text(5, LENGTH))
         if positions.dim() == 3:
             assert positions.shape == (5, LENGTH, plan(name).ids)
             for which in (0, 1):
@@ -49,8 +49,8 @@ def test_draws_come_from_the_generator_and_differ_between_rows(name: str) -> Non
 
 @random_plan
 def test_a_batch_cut_into_smaller_ones_draws_the_same(name: str) -> None:
-    generator, there = seeded(7), torch.device("cpu")
-    parts = [plan(name).positions(rows, LENGTH, there, True, generator) for rows in (1, 3, 2)]
+    generator = seeded(7)
+    parts = [given(name, rows, LENGTH, generator=generator) for rows in (1, 3, 2)]
     assert torch.equal(torch.cat(parts), given(name, 6, LENGTH, seed=7))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_plans import LENGTH, SHAPE, equally_likely, given, model, plan, seeded, text
+from tiny_plans import LENGTH, SHAPE, equally_likely, given, model, seeded, text
 from torch import Tensor
 
 from model.errors import ModelError
@@ -56,8 +56,8 @@ def test_digits_count_from_the_beginning_of_their_number() -> None:
 def test_places_of_digits_are_moved_on_in_training() -> None:
     x, digits = torch.randint(6, (4000, 12), generator=seeded(0)), [1, 2, 3, 5]
     options = {"name": "digits", "digits": digits, "shift": 10}
-    moved = plan(options).positions(4000, 12, x.device, training=True, generator=seeded(1), tokens=x)[..., 0]
-    still = plan(options).positions(4000, 12, x.device, training=False, tokens=x)[..., 0]
+    moved = given(options, 4000, 12, generator=seeded(1), tokens=x)[..., 0]
+    still = given(options, 4000, 12, training=False, tokens=x)[..., 0]
     is_digit = torch.isin(x, torch.tensor(digits))
     assert (moved[~is_digit] == 0).all()
     shift = torch.where(is_digit, moved - still, -1).amax(1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model import build, kernels
 from model.errors import ModelError
-from model.positions.base import PositionPlan
+from model.positions.base import PositionPlan, Sequences
 from model.transformer import Transformer
 
 TRAIN_LENGTH, VOCABULARY, HEADS = 32, 64, 4
@@ -102,8 +102,8 @@ class Shifted(PositionPlan):
     def __init__(self, start: int, contiguous: bool = True):
         self.start, self.contiguous = start, contiguous
 
-    def positions(self, batch: int, length: int, device: torch.device, *args: object, **more: object) -> Tensor:
-        return torch.arange(self.start, self.start + length, device=device)[None]
+    def positions(self, length: int, of: Sequences) -> Tensor:
+        return torch.arange(self.start, self.start + length, device=of.device)[None]
 
 
 class Apart(PositionPlan):
@@ -114,8 +114,8 @@ class Apart(PositionPlan):
     def __init__(self, gap: int):
         self.gap = gap
 
-    def positions(self, batch: int, length: int, device: torch.device, *args: object, **more: object) -> Tensor:
-        index = torch.arange(length, device=device)
+    def positions(self, length: int, of: Sequences) -> Tensor:
+        index = torch.arange(length, device=of.device)
         return (index + self.gap * (index >= length // 2))[None]
 
 
@@ -127,9 +127,9 @@ class Gapped(PositionPlan):
     def __init__(self) -> None:
         pass
 
-    def positions(self, batch: int, length: int, device: torch.device, *args: object, **more: object) -> Tensor:
-        gaps = torch.randint(1, 5, (batch, length), generator=torch.Generator().manual_seed(0))
-        return gaps.cumsum(1).to(device)
+    def positions(self, length: int, of: Sequences) -> Tensor:
+        gaps = torch.randint(1, 5, (of.batch, length), generator=torch.Generator().manual_seed(0))
+        return gaps.cumsum(1).to(of.device)
 
 
 class Restarting(PositionPlan):
@@ -140,10 +140,9 @@ class Restarting(PositionPlan):
     def __init__(self) -> None:
         pass
 
-    def positions(
-        self, batch: int, length: int, device: torch.device, *args: object, documents: Tensor, **more: object
-    ) -> Tensor:
-        index = torch.arange(length, device=device).expand(batch, length)
+    def positions(self, length: int, of: Sequences) -> Tensor:
+        documents = of.documents
+        index = torch.arange(length, device=of.device).expand(of.batch, length)
         starts = torch.ones_like(documents, dtype=torch.bool)
         starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
         return index - torch.where(starts, index, 0).cummax(1).values

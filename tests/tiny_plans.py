@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from model import build
-from model.positions.base import PositionPlan
+from model.positions.base import PositionPlan, Sequences
 from model.positions.registry import plans
 from model.shape import Shape
 from model.transformer import Transformer
@@ -24,8 +24,10 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def given(name: str | dict, batch: int, length: int, *, training: bool = True, seed: int = 0, **more) -> Tensor:
-    generator = None if "tokens" in more else seeded(seed)
-    return plan(name).positions(batch, length, torch.device("cpu"), training, generator, **more)
+    """What a plan answers; it draws from `seed` unless a generator or the tokens are given."""
+    if "tokens" not in more:
+        more = {"generator": seeded(seed)} | more
+    return plan(name).positions(length, Sequences(batch, torch.device("cpu"), training, **more))
 
 
 def model(pe: str | dict, positions: str | dict = "contiguous") -> Transformer:

@@ -1,12 +1,29 @@
 """Position plans: which positions the tokens of a sequence are given. The encodings stay, the numbers change."""
 
 import hashlib
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import ModelError
 from ..shape import Shape
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """What a plan may know of the sequences it gives positions to.
+
+    generator: what a random plan draws from.  tokens (batch, at most length) and documents (batch, length), the number
+    of the document of each token in packed rows: for plans that look at them.
+    """
+
+    batch: int
+    device: torch.device
+    training: bool = False
+    generator: torch.Generator | None = None
+    tokens: Tensor | None = None
+    documents: Tensor | None = None
 
 
 class PositionPlan:
@@ -29,22 +46,12 @@ class PositionPlan:
         """All positions of a sequence of `length` tokens are below it. which: of two ids a token."""
         return length
 
-    def positions(
-        self,
-        batch: int,
-        length: int,
-        device: torch.device,
-        training: bool = False,
-        generator: torch.Generator | None = None,
-        tokens: Tensor | None = None,
-        documents: Tensor | None = None,
-    ) -> Tensor:
+    def positions(self, length: int, of: Sequences) -> Tensor:
         """Positions of the first `length` tokens of each sequence, (batch|1, length), increasing inside a document.
 
-        tokens (batch, at most length) and documents (batch, length) are there for plans that look at them. With two
-        `ids`: (batch|1, length, 2).
+        With two `ids`: (batch|1, length, 2).
         """
-        return torch.arange(length, device=device)[None]
+        return torch.arange(length, device=of.device)[None]
 
 
 class Drawn(PositionPlan):
@@ -74,26 +81,16 @@ class Drawn(PositionPlan):
         """The mean of what `draw` returns, evenly spaced, (1, length)."""
         raise NotImplementedError
 
-    def positions(
-        self,
-        batch: int,
-        length: int,
-        device: torch.device,
-        training: bool = False,
-        generator: torch.Generator | None = None,
-        tokens: Tensor | None = None,
-        documents: Tensor | None = None,
-    ) -> Tensor:
-        if not self.active(training):
-            return super().positions(batch, length, device)
-        if not training and self.evaluation == "even":
-            return self.mean(length, device)
-        if generator is None and training:
-            generator = torch.default_generator
+    def positions(self, length: int, of: Sequences) -> Tensor:
+        if not self.active(of.training):
+            return super().positions(length, of)
+        if not of.training and self.evaluation == "even":
+            return self.mean(length, of.device)
+        generator = torch.default_generator if of.generator is None and of.training else of.generator
         if generator is not None:
-            return self.draw(batch, length, generator).to(device)
-        assert tokens is not None, "a random plan in evaluation needs a generator or the tokens"
-        return torch.cat([self.draw(1, length, _generator_of(row)) for row in tokens.cpu()]).to(device)
+            return self.draw(of.batch, length, generator).to(of.device)
+        assert of.tokens is not None, "a random plan in evaluation needs a generator or the tokens"
+        return torch.cat([self.draw(1, length, _generator_of(row)) for row in of.tokens.cpu()]).to(of.device)
 
 
 def stretched(shape: Shape, value: int | None, key: str) -> int:

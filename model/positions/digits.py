@@ -3,7 +3,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..shape import Shape
-from .base import PositionPlan
+from .base import PositionPlan, Sequences
 
 
 class Digits(PositionPlan):
@@ -37,28 +37,20 @@ class Digits(PositionPlan):
     def end(self, length: int, training: bool, which: int = 0) -> int:
         return min(length + 1 + self.shift * training, self.longest) if which == 0 else length
 
-    def positions(
-        self,
-        batch: int,
-        length: int,
-        device: torch.device,
-        training: bool = False,
-        generator: torch.Generator | None = None,
-        tokens: Tensor | None = None,
-        documents: Tensor | None = None,
-    ) -> Tensor:
+    def positions(self, length: int, of: Sequences) -> Tensor:
+        tokens, documents = of.tokens, of.documents
         assert tokens is not None, "digits are found in the tokens"
-        digit = torch.isin(tokens, torch.tensor(self.digits, device=device))
+        digit = torch.isin(tokens, torch.tensor(self.digits, device=of.device))
         outside = ~digit
         if documents is not None:  # a document that begins with a digit begins a number
             outside[:, :-1] |= documents[:, 1:] != documents[:, :-1]
-        index = torch.arange(1, length + 1, device=device)
+        index = torch.arange(1, length + 1, device=of.device)
         before = torch.where(outside, index, 0).roll(1, 1)
         before[:, 0] = 0
         place = index - before.cummax(dim=1).values
-        if training and self.shift:
-            generator = torch.default_generator if generator is None else generator
+        if of.training and self.shift:
+            generator = torch.default_generator if of.generator is None else of.generator
             drawn = torch.randint(self.shift + 1, (len(tokens), 1), generator=generator, device=generator.device)
-            place = place + drawn.to(device)
+            place = place + drawn.to(of.device)
         place = torch.where(digit, place, 0).clamp(max=self.longest - 1)
         return torch.stack([place, index.expand_as(place) - 1], dim=-1)

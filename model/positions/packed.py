@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from .base import PositionPlan
+from .base import PositionPlan, Sequences
 
 
 class Packed(PositionPlan):
@@ -16,17 +16,8 @@ class Packed(PositionPlan):
     def active(self, training: bool, packed: bool = False) -> bool:
         return packed
 
-    def positions(
-        self,
-        batch: int,
-        length: int,
-        device: torch.device,
-        training: bool = False,
-        generator: torch.Generator | None = None,
-        tokens: Tensor | None = None,
-        documents: Tensor | None = None,
-    ) -> Tensor:
-        index = torch.arange(length, device=device)[None]
+    def positions(self, length: int, of: Sequences) -> Tensor:
+        index, documents = torch.arange(length, device=of.device)[None], of.documents
         if documents is None:
             return index
         first = torch.zeros_like(documents)

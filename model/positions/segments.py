@@ -3,7 +3,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..shape import Shape
-from .base import PositionPlan
+from .base import PositionPlan, Sequences
 
 
 class Segments(PositionPlan):
@@ -33,22 +33,14 @@ class Segments(PositionPlan):
     def end(self, length: int, training: bool, which: int = 0) -> int:
         return min(length, self.longest) if which == 0 else length
 
-    def positions(
-        self,
-        batch: int,
-        length: int,
-        device: torch.device,
-        training: bool = False,
-        generator: torch.Generator | None = None,
-        tokens: Tensor | None = None,
-        documents: Tensor | None = None,
-    ) -> Tensor:
+    def positions(self, length: int, of: Sequences) -> Tensor:
+        tokens, documents = of.tokens, of.documents
         assert tokens is not None, "segments are found in the tokens"
         assert tokens.shape[1] == length
         starts = torch.zeros_like(tokens, dtype=torch.bool)
-        starts[:, 1:] = torch.isin(tokens[:, :-1], torch.tensor(self.delimiters, device=device))
+        starts[:, 1:] = torch.isin(tokens[:, :-1], torch.tensor(self.delimiters, device=of.device))
         if documents is not None:
             starts[:, 1:] |= documents[:, 1:] != documents[:, :-1]
-        index = torch.arange(length, device=device)
+        index = torch.arange(length, device=of.device)
         place = index - torch.where(starts, index, 0).cummax(dim=1).values
         return torch.stack([place.clamp(max=self.longest - 1), starts.cumsum(dim=1)], dim=-1)
