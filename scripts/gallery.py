@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def draw_schemes(folder: Path, chosen: list[str]) -> dict[str, str]:
-    """Draw each scheme; the picture's path by name, relative to the page. What looks alike is drawn once."""
+    """Draw each scheme; the picture's path by name, relative to the page. What looks alike is drawn once, under the name
+    of the scheme itself if that is among them."""
     import torch
 
     from .gallery_data import portrait, same_picture
@@ -43,7 +44,7 @@ def draw_schemes(folder: Path, chosen: list[str]) -> dict[str, str]:
     torch.set_num_threads(1)  # small tensors: more threads only wait for each other
     drawn: dict[str, str] = {}
     pictures = {}
-    for name in chosen:
+    for name in sorted(chosen, key=lambda name: name != schemes.options(name)["scheme"]):
         look = same_picture(name)
         if look not in drawn:
             save(portrait_figure(portrait(name)), folder / f"{name}.png")
