@@ -34,8 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def draw_schemes(folder: Path, chosen: list[str]) -> dict[str, str]:
-    """Draw each scheme; the picture's path by name, relative to the page. What looks alike is drawn once, under the name
-    of the scheme itself if that is among them."""
+    """Draw each scheme; the picture's path by name, relative to the page.
+
+    What looks alike is drawn once, under the name of the scheme itself if that is among them.
+    """
     import torch
 
     from .gallery_data import portrait, same_picture

@@ -21,6 +21,6 @@ class LeakyRerope(OverRope):
     def regions(self, rope: Rope, length: int) -> Scheme:
         factor = self.factor
         if factor is None:
-            window, last = keys(self.window, self.shape), self.shape.train_length - 1
+            window, last = keys(self.window, self.shape, "extension.window"), self.shape.train_length - 1
             factor = max(1.0, (length - 1 - window) / max(1, last - window))
         return Scheme(self.shape, rope=cast(Any, rope), window=self.window, factor=factor)

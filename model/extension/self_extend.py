@@ -22,7 +22,7 @@ class SelfExtend(OverRope):
     def regions(self, rope: Rope, length: int) -> Scheme:
         group = self.group
         if group is None:
-            window = keys(self.window, self.shape)
+            window = keys(self.window, self.shape, "extension.window")
             room = max(1, self.shape.train_length // 2 - window)
             group = 1 if length <= self.shape.train_length else math.ceil((length - window) / room)
         return Scheme(self.shape, rope=cast(Any, rope), window=self.window, group=group)

@@ -25,7 +25,7 @@ class DualChunk(Regions):
 
     def __init__(self, shape: Shape, *, rope: Part, size: int | float | None, window: int | float | None):
         super().__init__(shape, rope=rope)
-        self.size, self.window = keys(size, shape), keys(window, shape)
+        self.size, self.window = keys(size, shape), keys(window, shape, "pe.window")
         require(
             0 < self.window < self.size,
             f"pe.window={window}: {self.window} keys, and must be below pe.size={size}, {self.size} keys.\n"

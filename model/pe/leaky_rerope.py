@@ -21,7 +21,7 @@ class LeakyRerope(Regions):
 
     def __init__(self, shape: Shape, *, rope: Part, window: int | float | None, factor: float):
         super().__init__(shape, rope=rope)
-        self.window, self.factor = keys(window, shape), factor
+        self.window, self.factor = keys(window, shape, "pe.window"), factor
         require(self.window >= 1, f"pe.window={window}: distances are exact below the window.\nTry pe.window=0.5")
         require(factor >= 1, f"pe.factor={factor}: distances past the window grow more slowly.\nTry pe.factor=16")
 

@@ -20,7 +20,7 @@ class Rerope(Regions):
 
     def __init__(self, shape: Shape, *, rope: Part, window: int | float | None):
         super().__init__(shape, rope=rope)
-        self.window = keys(window, shape)
+        self.window = keys(window, shape, "pe.window")
         require(self.window >= 1, f"pe.window={window}: distances are counted up to the window.\nTry pe.window=0.5")
 
     def query_maps(self, positions: Tensor) -> list[Tensor]:

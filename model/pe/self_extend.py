@@ -21,7 +21,7 @@ class SelfExtend(Regions):
 
     def __init__(self, shape: Shape, *, rope: Part, window: int | float | None, group: int):
         super().__init__(shape, rope=rope)
-        self.window, self.group = keys(window, shape), group
+        self.window, self.group = keys(window, shape, "pe.window"), group
         require(self.window >= 1, f"pe.window={window}: distances are exact below the window.\nTry pe.window=0.25")
         require(group >= 1, f"pe.group={group}: positions in a group, 1 or more.\nTry pe.group=8")
 

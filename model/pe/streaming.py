@@ -20,7 +20,7 @@ class Streaming(Regions):
 
     def __init__(self, shape: Shape, *, rope: Part, window: int | float | None, sinks: int):
         super().__init__(shape, rope=rope)
-        self.window = shape.train_length - sinks if window is None else keys(window, shape)
+        self.window = shape.train_length - sinks if window is None else keys(window, shape, "pe.window")
         self.sinks = sinks
         require(sinks >= 0, f"pe.sinks={sinks}: how many of the first positions stay.\nTry pe.sinks=4")
         require(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ..shape import Shape
 from .base import DistanceBias, require
+from .window import keys
 
 
 class T5(DistanceBias):
@@ -13,15 +14,17 @@ class T5(DistanceBias):
     The first half of the buckets are the distances 0, 1, 2, ...; the rest widen logarithmically up to `max_distance`,
     beyond which all share the last one. Drawn from N(0, 1/D).
 
-    max_distance: null is the training length (at least `buckets`), so that every bucket is trained; T5 has 128 whatever
-    the length, and with 128 > train.length the last buckets stay random, which costs perplexity right after the
-    training length.
+    max_distance: tokens, or a share of the training length if below 1. null is the training length (at least
+    `buckets`), so that every bucket is trained; T5 has 128 whatever the length, and with 128 > train.length the last
+    buckets stay random. All that lies beyond it is served by the last bucket, so the fewer distances of training that one has had,
+    the sooner perplexity rises past the training length: at L = 512 T5's 128 is a quarter.
     """
 
-    def __init__(self, shape: Shape, *, buckets: int, max_distance: int | None):
+    def __init__(self, shape: Shape, *, buckets: int, max_distance: int | float | None):
         super().__init__(shape)
         # A shorter training length leaves nothing for the wide buckets; they are then there and stay untrained.
-        max_distance = max(shape.train_length, buckets) if max_distance is None else max_distance
+        largest = keys(max_distance, shape, "pe.max_distance")
+        max_distance = max(largest, buckets) if max_distance is None else largest
         require(buckets >= 2 and buckets % 2 == 0, f"pe.buckets={buckets}: expected an even number.\nTry pe.buckets=32")
         require(
             max_distance > buckets // 2,

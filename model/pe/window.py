@@ -27,10 +27,10 @@ class Window(DistanceBias):
         return self.size
 
 
-def keys(size: int | float | None, shape: Shape) -> int:
+def keys(size: int | float | None, shape: Shape, option: str = "pe.size") -> int:
     """A number of keys: `size` itself, or a share of the training length if below 1, or all of it if null."""
     if size is None:
         return shape.train_length
     share = 0 < size < 1
-    require(share or size == int(size), f"pe.size={size}: expected whole keys or a share below 1.\nTry pe.size=0.5")
+    require(share or size == int(size), f"{option}={size}: expected whole keys or a share below 1.\nTry {option}=0.5")
     return max(1, round(size * shape.train_length)) if share else int(size)
