@@ -16,8 +16,8 @@ class T5(DistanceBias):
 
     max_distance: tokens, or a share of the training length if below 1. null is the training length (at least
     `buckets`), so that every bucket is trained; T5 has 128 whatever the length, and with 128 > train.length the last
-    buckets stay random. All that lies beyond it is served by the last bucket, so the fewer distances of training that one has had,
-    the sooner perplexity rises past the training length: at L = 512 T5's 128 is a quarter.
+    buckets stay random. All that lies beyond it is served by the last bucket: the fewer distances of training that one
+    has had, the sooner perplexity rises past the training length. At L = 512 T5's 128 is a quarter.
     """
 
     def __init__(self, shape: Shape, *, buckets: int, max_distance: int | float | None):
