@@ -5,6 +5,7 @@ that are hidden as a whole (the future, what lies outside a window, other docume
 runs uncompiled and without a backward, which is how its values are tested.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .kernels import View
 
 SHORTEST, NARROWEST = 128, 16  # queries that fill a block; head dimension that a tensor core takes
+AGREES = 0.01  # relative difference that tf32 may make
 
 
 def legal(view: "View") -> bool:
@@ -27,7 +29,45 @@ def legal(view: "View") -> bool:
 
 def pays(q: Tensor) -> bool:
     """Whether these queries are for the compiled kernel; a token at a time is not."""
-    return q.is_cuda and q.shape[2] >= SHORTEST and q.shape[3] >= NARROWEST
+    return q.is_cuda and q.shape[2] >= SHORTEST and q.shape[3] >= NARROWEST and trusted(q.device)
+
+
+@cache
+def trusted(device: torch.device) -> bool:
+    """Whether the compiler can make the kernel on this machine, and the kernel agrees with plain arithmetic. Asked once a
+    process, because a wrong kernel would train as well as a right one. If not, a warning says why."""
+    try:
+        apart = _self_check(device)
+        reason = "" if apart < AGREES else f"values or gradients differ by {apart:.1e}"
+    except Exception as error:  # whatever a compiler may raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if reason:
+        warnings.warn(f"FlexAttention is not used on {device}: {reason}", stacklevel=2)
+    return not reason
+
+
+def _self_check(device: torch.device) -> float:
+    """Largest difference from a softmax written out, in the output and in every gradient, that of the table included."""
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 2, SHORTEST, NARROWEST, generator=draw).to(device).requires_grad_() for _ in range(3))
+    table = torch.randn(2, SHORTEST, generator=draw).to(device).requires_grad_()
+    index = torch.arange(SHORTEST, device=device)
+    distance = index[:, None] - index
+
+    def add(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return score + table[h, (i - j).clamp(0, SHORTEST - 1)]
+
+    def causal(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return j <= i
+
+    blocks = _blocks(q.is_cuda)(causal, None, None, SHORTEST, SHORTEST, device=device.type)
+    logits = q @ k.mT * NARROWEST**-0.5 + table[:, distance.clamp(min=0)]
+    expected = torch.softmax(logits.where(distance >= 0, float("-inf")), -1) @ v
+    got = _kernel(q.is_cuda)(q, k, v, add, blocks)
+    inputs, weights = (q, k, v, table), torch.randn(v.shape, generator=draw).to(device)
+    pairs = [(got, expected)]
+    pairs += zip(*(torch.autograd.grad((y * weights).sum(), inputs) for y in (got, expected)), strict=True)
+    return max((a - b).abs().max().item() / b.abs().max().item() for a, b in pairs)
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, view: "View") -> Tensor:

@@ -1,6 +1,8 @@
 """FlexAttention against the dense kernel, for every encoding it serves. Uncompiled on a CPU, where it has no backward;
 compiled, with gradients, where a GPU is."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from tiny_models import Gapped, Restarting, decoded, logits, longest, shared, tiny, tokens, values_and_gradients
@@ -63,6 +65,32 @@ def test_positions_that_are_not_indices_and_packed_documents(name: str) -> None:
 def test_fewer_queries_than_keys_are_the_last_ones(name: str) -> None:
     model, x = shared(name), tokens(2, 30)
     assert difference(decoded(model, x, [17, 25], kernel="flex"), logits(model, x, kernel="dense")) < 1e-5
+
+
+def test_a_kernel_that_does_not_work_is_not_trusted() -> None:
+    """On a CPU it has no backward."""
+    flex.trusted.cache_clear()
+    with pytest.warns(UserWarning, match="not used on cpu"):
+        assert not flex.trusted(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("hidden", "believed"), [(0, True), (1, False)])  # 1: one's own key too
+def test_a_kernel_with_wrong_values_is_not_trusted(
+    monkeypatch: pytest.MonkeyPatch, hidden: int, believed: bool
+) -> None:
+    def plain(q: Tensor, k: Tensor, v: Tensor, score_mod: Callable, block_mask: object) -> Tensor:
+        index = torch.arange(q.shape[2])
+        logits = score_mod(q @ k.mT * q.shape[3] ** -0.5, None, torch.arange(2)[:, None, None], index[:, None], index)
+        seen = index[:, None] - index >= hidden
+        return torch.softmax(logits.where(seen, float("-inf")), -1).nan_to_num() @ v
+
+    monkeypatch.setattr(flex, "_kernel", lambda compiled: plain)
+    assert (flex._self_check(torch.device("cpu")) < flex.AGREES) == believed
+
+
+@gpu
+def test_the_compiled_kernel_is_trusted() -> None:
+    assert flex.trusted(torch.device("cuda", torch.cuda.current_device()))
 
 
 @gpu
