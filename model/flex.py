@@ -34,8 +34,10 @@ def pays(q: Tensor) -> bool:
 
 @cache
 def trusted(device: torch.device) -> bool:
-    """Whether the compiler can make the kernel on this machine, and the kernel agrees with plain arithmetic. Asked once a
-    process, because a wrong kernel would train as well as a right one. If not, a warning says why."""
+    """Whether the compiler can make the kernel on this machine, and the kernel agrees with plain arithmetic.
+
+    Asked once a process, because a wrong kernel would train as well as a right one. If not, a warning says why.
+    """
     try:
         apart = _self_check(device)
         reason = "" if apart < AGREES else f"values or gradients differ by {apart:.1e}"
@@ -47,7 +49,7 @@ def trusted(device: torch.device) -> bool:
 
 
 def _self_check(device: torch.device) -> float:
-    """Largest difference from a softmax written out, in the output and in every gradient, that of the table included."""
+    """Largest difference from a softmax written out: of the output, and of every gradient, the table's included."""
     draw = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 2, SHORTEST, NARROWEST, generator=draw).to(device).requires_grad_() for _ in range(3))
     table = torch.randn(2, SHORTEST, generator=draw).to(device).requires_grad_()
