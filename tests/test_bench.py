@@ -208,9 +208,10 @@ def test_sliding_and_the_usual_way_score_the_same():
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux")
 def test_the_peak_is_that_of_the_work():
     def work():
-        torch.ones(32 * 2**18).add_(1)  # 32 MiB, given back at once
+        # Given back at once, and too large (over 32 MiB) for the allocator to have kept pages of its size from before.
+        torch.ones(64 * 2**18).add_(1)
 
-    assert 30 < peak(work, CPU) / 2**20 < 48
+    assert 62 < peak(work, CPU) / 2**20 < 80
     assert peak(lambda: None, CPU) / 2**20 < 4
 
 
