@@ -107,6 +107,13 @@ def test_the_same_run_named_twice_runs_once(tmp_path: Path):
     assert "same run" in done.stdout
 
 
+def test_the_command_line_replaces_what_an_experiment_sweeps(tmp_path: Path):
+    done = launch(tmp_path, "-m", "experiment=rope_degrades", "seed=5,6", "root=runs", "train.steps=50")
+    assert done.returncode == 0, done.stderr
+    assert sorted(row["seed"] for row in started(tmp_path)) == [5, 6]
+    assert "named twice" not in done.stdout
+
+
 def test_finished_run_says_so_in_a_line(tmp_path: Path):
     first = launch(tmp_path, "pe=nope", "train.steps=1")
     again = launch(tmp_path, "pe=nope", "train.steps=1")

@@ -37,11 +37,14 @@ class ProcessLauncher(Launcher):
 
 
 class CheckedSweeper(BasicSweeper):
-    """Hydra's own sweeper, except that it checks every job before the first one starts or a file is written."""
+    """Hydra's own sweeper, except that it checks every job before the first one starts or a file is written, and that
+    what the command line says of a key takes the place of what an experiment sweeps it over."""
 
     def sweep(self, arguments: list[str]) -> Any:
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        said = {override.key_or_group for override in parser.parse_overrides(arguments)}
+        self.params = {key: values for key, values in self.params.items() if key not in said}
         words = parser.parse_overrides([*self._parse_config(), *arguments])
         jobs = [job for batch in self.split_arguments(words, None) for job in batch]
         checked = {tuple(job): check(self.hydra_context, self.config, job) for job in jobs}
