@@ -1,28 +1,18 @@
 """docs/benchmarks.md from the file of results. The text between the markers is generated, the rest is kept by hand."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
-from configs.errors import ConfigError
-
 from .bench_clock import Shape
 from .bench_targets import of, targets
+from .markers import renew
 
-BETWEEN = re.compile(r"(<!-- benchmarks: start[^>]*-->\n).*?(<!-- benchmarks: end -->)", re.DOTALL)
 Run = dict
 
 
 def write(path: Path, runs: list[Run]) -> None:
     """Renew what stands between the markers. Raises ConfigError if there are none."""
-    text = path.read_text(encoding="utf-8")
-    if not BETWEEN.search(text):
-        raise ConfigError(
-            f"--write {path}: it has no place for the figures.\n"
-            "Put the lines <!-- benchmarks: start --> and <!-- benchmarks: end --> into it"
-        )
-    made = page(runs)
-    path.write_text(BETWEEN.sub(lambda marks: f"{marks[1]}{made}\n{marks[2]}", text), encoding="utf-8")
+    renew(path, {"benchmarks": lambda: page(runs)}, called="figures")
 
 
 def page(runs: list[Run]) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -135,13 +134,3 @@ def available() -> tuple[dict[str, Peer], list[str]]:
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """The loss as these libraries compute it: of all logits at once, in float32."""
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-
-
-def assert_causal(model: nn.Module, shape: Shape, device: torch.device) -> None:
-    """A peer that sees the future would be no peer: changing the last token moves no earlier logits."""
-    tokens = torch.zeros(1, shape.length, dtype=torch.int64, device=device)
-    changed = tokens.clone()
-    changed[0, -1] = 1
-    with torch.no_grad():
-        one, two = model(tokens)[:, :-1], model(changed)[:, :-1]
-    assert torch.allclose(one, two, atol=1e-4), "a peer looks ahead"

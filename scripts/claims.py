@@ -5,7 +5,6 @@ Reads the finished runs of configs/experiment, prints what they say about each c
 """
 
 import argparse
-import re
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from data.errors import DataError
 
 from .claim_evidence import Evidence, Experiment, experiments, home
 from .claim_rules import RULES, Finding
+from .markers import between, renew
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {
@@ -126,17 +126,13 @@ def table(results: list[Result]) -> str:
 
 def write(path: Path, size: str, text: str) -> None:
     """Renew the part of a file between the markers of this set, which is added at the end if there is none."""
+    part = f"claims {size}"
     before = path.read_text(encoding="utf-8") if path.exists() else "# Published claims, and our numbers\n"
-    start, end = f"<!-- claims {size}: start -->", f"<!-- claims {size}: end -->"
-    part = f"{start}\n{SIZES[size]}\n\n{text}\n{end}"
-    between = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-    after = (
-        between.sub(lambda _: part, before)
-        if between.search(before)
-        else f"{before}\n## On the {size.upper()}\n\n{part}\n"
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(after, encoding="utf-8")
+    if not between(part).search(before):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place = f"<!-- {part}: start -->\n<!-- {part}: end -->"
+        path.write_text(f"{before}\n## On the {size.upper()}\n\n{place}\n", encoding="utf-8")
+    renew(path, {part: lambda: f"{SIZES[size]}\n\n{text}"})
 
 
 if __name__ == "__main__":

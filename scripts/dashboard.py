@@ -48,8 +48,8 @@ def upload(options: argparse.Namespace) -> str:
     import wandb
 
     out = report.folder_of(options.paths, options.out)
-    report.report(options.paths, out)
-    _, content, _ = report.compose(options.paths, out)
+    name, content, data = report.compose(options.paths, out)
+    report.write(out, name, content, data)
     run = wandb.init(
         project=options.project,
         entity=options.entity,

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.cli import guarded
-from configs.errors import ConfigError
-from configs.run_folder import the_run
 from configs.schema import key
-from configs.validate import build
 from data.tokenizer import Tokenizer
 
 from .export_task import write_task
+from .run_options import read
 
 TOLERANCE = 1e-3  # of the largest logit: more is another model, not other rounding
 NEW_TOKENS = 16
@@ -42,7 +40,7 @@ def main(words: list[str]) -> int:
     if {"--help", "-h"} & set(words):
         print(usage())
         return 0
-    config = read(words)
+    config = read(words, ExportConfig, DEFAULTS, "run=runs/NAME to=FOLDER")
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: nothing here is to be looked up
     from model import origin
     from model.extension.base import extended
@@ -92,21 +90,6 @@ def compared(model: Any, folder: Path, separator: int, own_code: bool) -> tuple[
     options = {"do_sample": False, "max_new_tokens": count, "eos_token_id": None, "pad_token_id": separator}
     again = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
     return (ours - other).abs().max().item(), ours.abs().max().item(), torch.equal(written, again)
-
-
-def read(words: list[str]) -> ExportConfig:
-    """The checked options. Raises ConfigError."""
-    values: dict[str, Any] = dict(DEFAULTS)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"{word}: expected key=value.\nTry run=runs/NAME to=FOLDER")
-        values[name] = None if value == "null" else value
-    config = build(ExportConfig, values)
-    config.run = the_run(config.run)
-    if not Path(config.run).is_dir():
-        raise ConfigError(f"run={config.run}: there is no such folder.\nTry one of the folders in runs/")
-    return config
 
 
 def usage() -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.cli import guarded
-from configs.errors import ConfigError
-from configs.run_folder import the_run
 from configs.schema import key
-from configs.validate import build, show
+from configs.validate import show
 from data.tokenizer import Tokenizer
+
+from .run_options import read
 
 
 @dataclass
@@ -41,7 +41,7 @@ def main(words: list[str]) -> int:
     if {"--help", "-h"} & set(words):
         print(usage())
         return 0
-    config = read(words)
+    config = read(words, GenerateConfig, DEFAULTS, "run=FOLDER prompt='def main():'", texts=("prompt",))
     from model import load
     from model.extension.base import extended
 
@@ -74,21 +74,6 @@ def texts(model: Any, tokenizer: Tokenizer, prompt: list[int], config: GenerateC
             break
         yield decoder.decode(tokenizer.pieces[token])
     yield decoder.decode(b"", final=True)
-
-
-def read(words: list[str]) -> GenerateConfig:
-    """The checked options. Raises ConfigError."""
-    values: dict[str, Any] = dict(DEFAULTS)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"{word}: expected key=value.\nTry run=FOLDER prompt='def main():'")
-        values[name] = None if value == "null" and name != "prompt" else value
-    config = build(GenerateConfig, values)
-    config.run = the_run(config.run)
-    if not Path(config.run).is_dir():
-        raise ConfigError(f"run={config.run}: there is no such folder.\nTry one of the folders in runs/")
-    return config
 
 
 def usage() -> str:

@@ -7,9 +7,15 @@ from pathlib import Path
 from configs.errors import ConfigError
 
 
-def renew(path: Path, parts: Mapping[str, Callable[[], str]]) -> bool:
+def between(name: str) -> re.Pattern[str]:
+    """What matches a part with its markers; they are the two groups."""
+    return re.compile(f"(<!-- {re.escape(name)}: start[^>]*-->\n).*?(<!-- {re.escape(name)}: end -->)", re.DOTALL)
+
+
+def renew(path: Path, parts: Mapping[str, Callable[[], str]], called: str | None = None) -> bool:
     """Put the text of each part between its markers, where the page has them; whether that changed the file.
 
+    called: what a message calls the parts, if not by the name of the first.
     Raises ConfigError if there is no such file, or if it has the markers of none of the parts.
     """
     if not path.is_file():
@@ -17,15 +23,14 @@ def renew(path: Path, parts: Mapping[str, Callable[[], str]]) -> bool:
     before = path.read_text(encoding="utf-8")
     after, found = before, 0
     for name, make in parts.items():
-        between = re.compile(f"(<!-- {name}: start[^>]*-->\n).*?(<!-- {name}: end -->)", re.DOTALL)
-        if between.search(after):
+        if between(name).search(after):
             made = make()
-            after = between.sub(lambda marks, made=made: f"{marks[1]}{made}\n{marks[2]}", after)
+            after = between(name).sub(lambda marks, made=made: f"{marks[1]}{made}\n{marks[2]}", after)
             found += 1
     if not found:
         first = next(iter(parts))
         raise ConfigError(
-            f"--write {path}: it has no place for the {first}.\n"
+            f"--write {path}: it has no place for the {called or first}.\n"
             f"Put the lines <!-- {first}: start --> and <!-- {first}: end --> into it"
         )
     if after != before:

@@ -63,7 +63,11 @@ def folder_of(paths: list[Path], out: Path | None) -> Path:
 
 def report(paths: list[Path], out: Path) -> list[Path]:
     """Read, check, compute, write; returns the written files. DataError for what the user can repair."""
-    name, content, data = compose(paths, out)
+    return write(out, *compose(paths, out))
+
+
+def write(out: Path, name: str, content: dict, data: dict) -> list[Path]:
+    """The files of what `compose` returned. DataError if they cannot be written."""
     from .report_figures import write_figures  # matplotlib takes a second: a wrong argument is answered before
 
     try:

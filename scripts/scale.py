@@ -18,9 +18,10 @@ import yaml
 from model import build
 from model.transformer import Transformer
 
+from .markers import renew
+
 FOLDER = Path(__file__).resolve().parent.parent
 PAGE = FOLDER / "docs" / "scale.md"
-BEGIN, END = "<!-- begin: python -m scripts.scale --write -->", "<!-- end -->"
 SIZES = {"tiny": (2048, 128), "small": (8192, 512), "base": (50257, 1024)}  # vocabulary, length
 GPUS = (8, 64, 1024)
 FLOPS = 400e12  # of a GPU in bf16, as reached by good code on an H100 (peak 989e12)
@@ -133,8 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not parser.parse_args(arguments).write:
         print(text)
         return
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+    renew(PAGE, {"tables": lambda: text})
 
 
 if __name__ == "__main__":

@@ -16,13 +16,12 @@ from typing import Any
 from configs.cli import guarded
 from configs.errors import ConfigError
 from configs.metrics import read
-from configs.run_folder import NOT_IDENTITY, RunFolder
+from configs.run_folder import RunFolder
 
 from .markers import renew
-from .runs import flat, found, shown
+from .runs import flat, found, outside, shown
 
 TARGET = 1.65  # bits a byte on the validation split
-UNNAMED = {*NOT_IDENTITY, "seed", "train.threads"}  # keys that do not make another recipe
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def recipes(runs: list[RunFolder], target: float) -> dict[str, list[Result]]:
     if not runs:
         raise ConfigError("no finished run there.\nTry python train.py -m experiment=speedrun")
     configs = {run: dict(flat(run.config())) for run in runs}
-    keys = dict.fromkeys(key for config in configs.values() for key in config if not _unnamed(key))
+    keys = dict.fromkeys(key for config in configs.values() for key in config if key != "seed" and not outside(key))
     varied = [key for key in keys if len({json.dumps(config.get(key)) for config in configs.values()}) > 1]
     by_recipe = defaultdict(list)
     for run, config in configs.items():
@@ -107,10 +106,6 @@ def _named(config: dict[str, Any], varied: list[str]) -> str:
     """The scheme, and each further key whose value is not the same in all runs; a scheme's own options go unsaid."""
     others = [f"{key}={shown(config.get(key))}" for key in varied if not key.startswith("pe.")]
     return ", ".join([f"`{config['pe.name']}`", *others])
-
-
-def _unnamed(key: str) -> bool:
-    return any(key == part or key.startswith(f"{part}.") for part in UNNAMED)
 
 
 if __name__ == "__main__":

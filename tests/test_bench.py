@@ -16,9 +16,10 @@ from model import build
 from scripts import bench, bench_page, bench_results, bench_targets
 from scripts.bench_clock import SHAPES, Shape, ceiling, flops_per_token, interleaved, medians, spread
 from scripts.bench_evaluation import peak
-from scripts.bench_peers import PEERS, assert_causal, available, cross_entropy
+from scripts.bench_peers import PEERS, available, cross_entropy
 from scripts.bench_protocols import Protocols, _ours, _select, _usual
 from scripts.bench_training import Training, by_content, models, step
+from scripts.markers import between
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU, TINY = torch.device("cpu"), SHAPES["tiny"]
@@ -95,7 +96,9 @@ def test_the_page_shows_what_was_measured(results: list[dict], tmp_path: Path):
 def test_the_page_in_the_repository_is_that_of_its_results():
     runs = json.loads((ROOT / "docs" / "benchmarks.json").read_text())["runs"]
     text = (ROOT / "docs" / "benchmarks.md").read_text()
-    assert bench_page.BETWEEN.search(text)[0].split("\n", 1)[1] == f"{bench_page.page(runs)}\n<!-- benchmarks: end -->"
+    assert (
+        between("benchmarks").search(text)[0].split("\n", 1)[1] == f"{bench_page.page(runs)}\n<!-- benchmarks: end -->"
+    )
 
 
 def training_run(rates: dict[str, float]) -> dict:
@@ -159,6 +162,16 @@ def test_the_ceiling_counts_its_operations():
     for work in works.values():
         assert work() == pytest.approx(1.0, abs=0.01)  # what is counted is what is multiplied
     assert flops >= 2 * 2**30
+
+
+def assert_causal(model: nn.Module, shape: Shape, device: torch.device) -> None:
+    """A peer that sees the future would be no peer: changing the last token moves no earlier logits."""
+    tokens = torch.zeros(1, shape.length, dtype=torch.int64, device=device)
+    changed = tokens.clone()
+    changed[0, -1] = 1
+    with torch.no_grad():
+        one, two = model(tokens)[:, :-1], model(changed)[:, :-1]
+    assert torch.allclose(one, two, atol=1e-4), "a peer looks ahead"
 
 
 @pytest.mark.parametrize("name", sorted(available()[0]))

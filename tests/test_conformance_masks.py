@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch import Tensor
+from seen_keys import context, visible
 
 from model.kernels import View, attend
-from model.pe.base import Context, PositionEncoding
+from model.pe.base import PositionEncoding
 from model.pe.registry import encodings_for, schemes
 from model.pe.rope import Rope
 from model.shape import Shape
@@ -18,20 +18,6 @@ def layers_of(pe: str | dict, layers: int) -> list[PositionEncoding]:
     return encodings_for(Shape(width=32, heads=4, kv_heads=4, head_dim=8, layers=layers, train_length=64), pe)
 
 
-def context(length: int, documents: Tensor | None = None) -> Context:
-    return Context(torch.arange(length)[None], length, 64, length, True, documents)
-
-
-def visible(encoding: PositionEncoding, documents: Tensor | None) -> Tensor:
-    """Which keys have any weight, boolean (batch, T, T): values are one-hot, so outputs are the weights."""
-    batch = 1 if documents is None else len(documents)
-    there = context(LENGTH, documents)
-    nothing = torch.zeros(batch, 4, LENGTH, 8)
-    view = View(encoding, there, encoding.prepare(there), encoding.table(LENGTH), encoding.digest({}, there), 1.0)
-    weights = attend(nothing, nothing, torch.eye(LENGTH).expand(batch, 4, -1, -1), view)
-    return (weights > 0).all(dim=1)
-
-
 @pytest.mark.target(
     "`window`, `chunk`", "transformers `masking_utils`, sliding window and chunked", "which keys are seen", limit=0
 )
@@ -41,7 +27,7 @@ def test_masks(size: int, agree) -> None:
     index = torch.arange(LENGTH)
     for name, function in theirs.items():
         expected = function(torch.tensor(0), torch.tensor(0), index[:, None], index)
-        agree(visible(layers_of({"name": name, "size": size}, 4)[0], None)[0], expected)
+        agree(visible(layers_of({"name": name, "size": size}, 4)[0], LENGTH)[0], expected)
 
 
 @pytest.mark.target(
@@ -55,7 +41,7 @@ def test_packed_masks(size: int, agree) -> None:
     index = torch.arange(LENGTH)
     for name, function in masks_of_transformers(size).items():
         whole = and_masks(function, packed_sequence_mask_function(documents))
-        found = visible(layers_of({"name": name, "size": size}, 4)[0], documents)
+        found = visible(layers_of({"name": name, "size": size}, 4)[0], LENGTH, documents)
         for row in range(2):
             agree(found[row], whole(torch.tensor(row), torch.tensor(0), index[:, None], index))
 

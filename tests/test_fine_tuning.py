@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_data_foreign import byte_level, folder
 from test_init_from import SIZES, SMALL, only, run_folder
-from training_runs import assert_same
+from training_runs import assert_same, write_corpus
 
 import train
 from configs.cli import dispatch
@@ -29,11 +29,7 @@ from model.hf import save_hf
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    place = tmp_path_factory.mktemp("text")
-    rng = np.random.default_rng(0)
-    for i in range(20):
-        (place / f"{i:02}.txt").write_text(" ".join(rng.choice(["one", "two", "three", "four"], 1500)))
-    return [*SMALL, f"data.path={place}", f"data.cache={tmp_path_factory.mktemp('cache')}"]
+    return [*SMALL, *write_corpus(tmp_path_factory.mktemp("corpus"), files=20, words=1500)]
 
 
 def hf_folder(place: Path, vocabulary: int = 300, pe: str = "rope", **options) -> Path:

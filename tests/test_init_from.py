@@ -5,10 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
+from training_runs import write_corpus
 
 from data.tokenizer import ByteTokenizer, train_bpe
 from eval import require_tokens
@@ -27,11 +27,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("text")
-    rng = np.random.default_rng(0)
-    for i in range(20):
-        (folder / f"{i:02}.txt").write_text(" ".join(rng.choice(["one", "two", "three", "four"], 1500)))
-    return [f"data.path={folder}", f"data.cache={tmp_path_factory.mktemp('cache')}"]
+    return write_corpus(tmp_path_factory.mktemp("corpus"), files=20, words=1500)
 
 
 def run_folder(folder: Path, pe: str = "rope", **options) -> Path:

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from torch import Tensor
+from seen_keys import context, visible
 
 from model import build
 from model.errors import ModelError
 from model.kernels import View, attend
-from model.pe.base import Context, PositionEncoding
+from model.pe.base import PositionEncoding
 from model.pe.registry import encodings_for
 from model.shape import Shape
 
@@ -21,20 +21,6 @@ def shape(layers: int = 8, length: int = LENGTH) -> Shape:
 
 def layers_of(pe: str | dict, layers: int = 8, length: int = LENGTH) -> list[PositionEncoding]:
     return encodings_for(shape(layers, length), pe)
-
-
-def context(length: int, documents: Tensor | None = None) -> Context:
-    return Context(torch.arange(length)[None], length, LENGTH, length, True, documents)
-
-
-def visible(encoding: PositionEncoding, length: int, documents: Tensor | None = None) -> Tensor:
-    """Which keys have any weight, boolean (batch, length, length): values are one-hot, so outputs are the weights."""
-    batch = 1 if documents is None else len(documents)
-    there = context(length, documents)
-    nothing = torch.zeros(batch, 4, length, 8)
-    view = View(encoding, there, encoding.prepare(there), encoding.table(length), encoding.digest({}, there), 1.0)
-    weights = attend(nothing, nothing, torch.eye(length).expand(batch, 4, -1, -1), view)
-    return (weights > 0).all(dim=1)
 
 
 def test_layer_l_has_entry_l_of_the_pattern_and_it_repeats() -> None:

@@ -20,13 +20,13 @@ SMALL = [
 ]  # fmt: skip
 
 
-def write_corpus(folder: Path) -> list[str]:
-    """Write a small text below `folder`; the overrides that name it."""
+def write_corpus(folder: Path, files: int = 30, words: int = 100) -> list[str]:
+    """Write a small text of four different words below `folder`; the overrides that name it."""
     text = folder / "text"
     text.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for i in range(30):
-        (text / f"{i}.txt").write_text(" ".join(rng.choice(["one", "two", "three", "four"], 100)))
+    for i in range(files):
+        (text / f"{i}.txt").write_text(" ".join(rng.choice(["one", "two", "three", "four"], words)))
     return [f"data.path={text}", f"data.cache={folder / 'cache'}"]
 
 
