@@ -143,7 +143,9 @@ class EvalConfig:
         filled=True,
         example="'[none,yarn]'",
     )
-    batch_tokens: int = key("tokens in one forward pass", minimum=1, example=16384)
+    batch_tokens: int | None = key(
+        "tokens in one forward pass; null = 4096 on a CPU, else 32768", minimum=1, example=16384
+    )
     control: bool = key("also measure with attention limited to the training length")
 
     def resolved_lengths(self, train_length: int) -> list[int]:

@@ -183,11 +183,12 @@ def batches(windows: Windows, token_budget: int, rank: int = 0, world: int = 1) 
     """Index arrays into `windows`: one feed length each, and length * rows <= token_budget or a single row.
 
     Windows are never padded to a common length: a scheme may depend on the length it sees. The longest come
-    first, so that memory runs out at once or never. The ranks' shares are disjoint, cover all windows and
+    first, so that memory runs out at once or never; among these, the ones with the most to score, so that a
+    batch is about as many of each window's last tokens. The ranks' shares are disjoint, cover all windows and
     differ by one at most.
     """
     lengths = windows.feed_lengths
-    mine = np.argsort(-lengths, kind="stable")[rank::world]
+    mine = np.lexsort((windows.score_start - windows.feed_start, -lengths))[rank::world]
     if not len(mine):
         return []
     groups = np.split(mine, np.flatnonzero(np.diff(lengths[mine])) + 1)

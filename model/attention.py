@@ -55,7 +55,7 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x: Tensor,  # (B, Tq, D), normalised
+        x: Tensor,  # (B, T', D), normalised; the last context.queries of them attend
         encoding: PositionEncoding,
         context: Context,
         prepared: Prepared,
@@ -70,6 +70,7 @@ class Attention(nn.Module):
         k, v = tokens["k"].transpose(1, 2), tokens["v"].transpose(1, 2)  # (B, H_kv, T, d)
         state: State = {name: tensor for name, tensor in tokens.items() if name not in ("k", "v")}
 
+        q = q[:, q.shape[1] - context.queries :]
         q = encoding.map_q(q.transpose(1, 2), context, prepared.value, state)
         k = encoding.map_k(k, context, prepared.value, state)
         digest = encoding.digest(state, context)

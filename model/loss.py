@@ -1,18 +1,21 @@
 """Cross-entropy of a linear output layer without ever holding all the logits.
 
-At 16k tokens and 50k words the logits alone are 3.3 GB in float32. Here they exist for `ROWS` tokens at a time, and in
-training their gradient is taken in the forward pass, so nothing of size (tokens, vocabulary) is kept for the backward.
+At 16k tokens and 50k words the logits alone are 3.3 GB in float32. Here they exist for a block of tokens at a time, and
+in training their gradient is taken in the forward pass: nothing of size (tokens, vocabulary) is kept for the backward.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOGITS = 2**21  # logits held at a time; 8 MiB in float32 stays near the cache
+# Logits held at a time, and the fewest tokens of a block. On a CPU 4 MiB in float32 stay near the cache; training wants
+# more, since each block costs a pass over the gradient of the whole weight. Accelerators want large products.
+EVALUATION, TRAINING, ACCELERATOR = (2**20, 64), (2**21, 256), (2**27, 256)
 
 
-def _rows(vocabulary: int) -> int:
-    return max(64, LOGITS // vocabulary)
+def _rows(weight: Tensor, block: tuple[int, int]) -> int:
+    logits, least = block if weight.device.type == "cpu" else ACCELERATOR
+    return max(least, logits // len(weight))
 
 
 def _compute_dtype(hidden: Tensor) -> torch.dtype:
@@ -24,8 +27,8 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """-log p(target) of each token, float32 (N,): hidden (N, D), weight (V, D), targets (N,). No gradient."""
     dtype = _compute_dtype(hidden)
     weight = weight.to(dtype)
-    parts = []
-    for h, t in zip(hidden.split(_rows(len(weight))), targets.split(_rows(len(weight))), strict=True):
+    rows, parts = _rows(weight, EVALUATION), []
+    for h, t in zip(hidden.split(rows), targets.split(rows), strict=True):
         parts.append(F.cross_entropy((h.to(dtype) @ weight.T).float(), t, reduction="none"))
     return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
 
@@ -34,8 +37,8 @@ def token_hits(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Whether no other token is likelier than the target, bool (N,). Arguments as for `token_nll`."""
     dtype = _compute_dtype(hidden)
     weight = weight.to(dtype)
-    parts = []
-    for h, t in zip(hidden.split(_rows(len(weight))), targets.split(_rows(len(weight))), strict=True):
+    rows, parts = _rows(weight, EVALUATION), []
+    for h, t in zip(hidden.split(rows), targets.split(rows), strict=True):
         parts.append((h.to(dtype) @ weight.T).argmax(1) == t)
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool, device=hidden.device)
 
@@ -48,7 +51,7 @@ def mean_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 class _MeanNLL(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        rows, count = _rows(len(weight)), max(1, len(targets))
+        rows, count = _rows(weight, TRAINING), max(1, len(targets))
         w = weight.to(dtype)
         total = torch.zeros((), device=hidden.device)
         need = any(ctx.needs_input_grad[:2])

@@ -54,8 +54,11 @@ class Layer(nn.Module):
         self.mlp_out_norm = norm(config, shape.width) if config.sandwich else nn.Identity()
         self.parallel, self.dropout = config.parallel, config.dropout
 
-    def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
-        y = x + self._drop(self.attention_out_norm(self.attention(self.attention_norm(x), *args, **kwargs)))
+    def forward(self, x: Tensor, encoding: PositionEncoding, context: Context, *args) -> Tensor:
+        """x (B, T, D) -> (B, context.queries, D): the last so many tokens attend, to all of them."""
+        seen = self.attention_norm(x)
+        x = x[:, x.shape[1] - context.queries :]
+        y = x + self._drop(self.attention_out_norm(self.attention(seen, encoding, context, *args)))
         return y + self._drop(self.mlp_out_norm(self.mlp(self.mlp_norm(x if self.parallel else y))))
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -126,25 +129,31 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def nll(self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """-log p of every scored target in row-major order, float32 (number scored,), in nats."""
-        scored = targets != UNSCORED
-        x = self.hidden(tokens, generator=generator)
-        return token_nll(x[scored], self.output_weight, targets[scored])
+        x, targets = self._scored(tokens, targets, generator)
+        return token_nll(x, self.output_weight, targets)
 
     @torch.no_grad()
     def answers(
         self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """`nll`, and whether each scored target is the likeliest token, bool (number scored,)."""
-        scored = targets != UNSCORED
-        x = self.hidden(tokens, generator=generator)[scored]
-        known = self.output_weight, targets[scored]
+        x, targets = self._scored(tokens, targets, generator)
+        known = self.output_weight, targets
         return token_nll(x, *known), token_hits(x, *known)
+
+    def _scored(self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Outputs (n, D) and targets (n,) of the scored tokens; in the last layer nothing in front of them attends."""
+        scored = targets != UNSCORED
+        places = scored.any(0).nonzero()
+        last = scored.shape[1] - int(places[0]) if len(places) else 1
+        x = self.hidden(tokens, generator=generator, last=last)
+        return x[scored[:, -last:]], targets[scored]
 
     def last_logits(
         self, tokens: Tensor, cache: Cache | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Logits float32 (B, V) of the token after the last one."""
-        return F.linear(self.hidden(tokens, cache, generator=generator)[:, -1], self.output_weight).float()
+        return F.linear(self.hidden(tokens, cache, generator=generator, last=1)[:, -1], self.output_weight).float()
 
     def hidden(
         self,
@@ -152,8 +161,9 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
         documents: Tensor | None = None,
         generator: torch.Generator | None = None,
+        last: int | None = None,
     ) -> Tensor:
-        """Normalised outputs of the last layer (B, T, D)."""
+        """Normalised outputs of the last layer (B, T, D); (B, last, D) where those of the last tokens are enough."""
         context = self._context(tokens, cache, documents, generator)
         x = self.embedding_norm(self.embedding(tokens))
         for leaf in self._leaves():
@@ -163,6 +173,9 @@ class Transformer(nn.Module):
         prepared = [Prepared.of(encoding, context) for encoding in self.encodings]
         for index, layer in enumerate(self.layers):
             which = self.encoding_of_layer[index]
+            if layer is self.layers[-1] and last is not None and last < context.queries:
+                context = replace(context, queries=last)
+                prepared[which] = Prepared.of(self.encodings[which], context)
             memory = None if cache is None else cache.layers[index]
             inputs = x, self.encodings[which], context, prepared[which], memory, self.kernel
             if self.checkpoint_activations and self.training and cache is None:

@@ -83,7 +83,7 @@ def _counts(selection: w.Selection) -> Row:
 
 
 def _ours(model: Transformer, selection: w.Selection, job: Protocols) -> Work:
-    token_bytes, options = np.ones(job.shape.vocabulary, np.int64), SimpleNamespace(batch_tokens=16384)
+    token_bytes, options = np.ones(job.shape.vocabulary, np.int64), SimpleNamespace(batch_tokens=None)
     return lambda: torch.from_numpy(score(model, selection, token_bytes, options, job.precision).nll)
 
 

@@ -221,6 +221,13 @@ def test_batches_are_as_large_as_the_budget_allows():
     assert [batch.tolist() for batch in batches(windows, 13)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
 
 
+def test_windows_that_score_as_much_share_a_batch():
+    """Where all but the last few tokens have nothing to score, the last layer computes those few alone."""
+    windows = sliding(offsets_of([25, 25]), 8, 4)
+    scored = windows.score_end - windows.score_start
+    assert [scored[batch].tolist() for batch in batches(windows, 20)][:2] == [[8, 8], [4, 4]]
+
+
 @few
 @given(corpora, st.integers(1, 12), st.data())
 def test_gather_feeds_and_scores_what_the_window_says(sizes, length, draw):

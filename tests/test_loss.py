@@ -20,7 +20,8 @@ N, D, V = 200, 16, 50
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """64 tokens a block, so that 200 are three blocks and a rest."""
-    monkeypatch.setattr(fused, "LOGITS", 1)
+    for block in ("EVALUATION", "TRAINING"):
+        monkeypatch.setattr(fused, block, (1, 64))
 
 
 def example(dtype: torch.dtype = torch.float32, size: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:

@@ -25,6 +25,7 @@ from tiny_models import (
     longest,
     plain,
     relative,
+    running,
     shared,
     tiny,
     tokens,
@@ -35,7 +36,7 @@ from torch import Tensor
 from model.errors import ModelError
 from model.extension.registry import extensions
 from model.pe.registry import names
-from model.transformer import initialise
+from model.transformer import UNSCORED, initialise
 
 every_scheme = pytest.mark.parametrize("name", names())
 extended = [f"+{name}" for name in extensions.names() if name != "none"]
@@ -106,6 +107,19 @@ def test_cached_decoding_equals_the_full_forward(name: str, cuts: Iterable[int])
     change = difference(decoded(model, x, cuts, chunk=16), logits(model, x, kernel="dense"))
     # A scheme whose code of a token changes as the text grows is stale in a cache: that is what the declaration says.
     assert (change <= NOISE) == (not model.length_dependent), change
+
+
+@every_encoding
+def test_scoring_the_last_tokens_alone_gives_the_same_numbers(name: str) -> None:
+    model = shared(name)
+    x = tokens(2, longest(model, BEYOND))
+    with running(model, chunk=16):
+        whole = model.nll(x, x.roll(-1, 1)).view(x.shape)
+        for count in (1, 7, 20):
+            targets = x.roll(-1, 1)
+            targets[:, :-count] = targets[1, -1] = UNSCORED
+            found = model.nll(x, targets)
+            assert difference(found, whole[targets != UNSCORED]) <= NOISE
 
 
 @every_encoding
