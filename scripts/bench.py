@@ -28,7 +28,6 @@ from .bench_results import Results, where
 
 SCHEMES = "nope,rope,alibi,t5,kerple_log,fire"
 LENGTHS = "1024,4096,16384"
-WINDOWS = "medium"  # the shape of protocols: windows of 1,024 tokens
 Row = dict[str, object]
 
 
@@ -49,8 +48,7 @@ def evaluation(options: argparse.Namespace, device: torch.device) -> Iterator[Ro
 
 
 def protocols(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
-    shape = SHAPES[WINDOWS if options.shape == "small" else options.shape]
-    job = bench_protocols.Protocols(shape, precision=options.precision, documents=2, rounds=options.rounds or 2)
+    job = bench_protocols.Protocols(SHAPES[options.shape], precision=options.precision, rounds=options.rounds or 2)
     yield bench_protocols.run(job, device)
 
 

@@ -46,7 +46,7 @@ class Shape:
 
 
 SHAPES = {
-    "tiny": Shape(2, 32, 2, 32, 2, 128),  # for tests: every path, in no time
+    "tiny": Shape(2, 32, 2, 32, 2, 384),  # for tests: every path, in no time
     "small": Shape(6, 256, 4, 256, 16, 4096),
     "medium": Shape(6, 256, 4, 1024, 4, 4096),  # as small, at a length where attention counts
     "large": Shape(12, 768, 12, 512, 2, 50304),

@@ -91,21 +91,26 @@ def protocols(run: Run) -> list[str]:
     rows = [
         (
             f"`{row['protocol']}`", f"{row['windows']:,}", f"{row['fed']:,}", f"{row['scored']:,}",
-            f"{row['seconds']:.2f}", f"{row['scored'] / row['seconds']:,.0f}",
+            f"{row['seconds']:.2f}", f"{row['fed'] / row['seconds']:,.0f}", f"{row['peak_mib']:,.0f} MiB",
         )
         for row in run["rows"]
     ]  # fmt: skip
     slid = [
-        (f"{row['stride']:g} T", f"{row['seconds']:.2f}", f"{row['usual_seconds']:.2f}", f"{row['speed_up']:.2f}")
+        (
+            f"{row['length']:,}", f"{row['stride']:g} T", f"{row['seconds']:.2f}", f"{row['usual_seconds']:.2f}",
+            f"{row['speed_up']:.2f}",
+        )
         for row in run["sliding"]
-    ]
+    ]  # fmt: skip
+    settings = run["settings"]
+    far = f"{settings['far']} training lengths, {settings['far'] * settings['shape']['length']:,} tokens"
     return [
-        f"**`{run['settings']['scheme']}`, {Shape(**run['settings']['shape'])}; {run['settings']['precision']}**, "
-        f"{run['machine']['threads']} threads.",
+        f"**`{settings['scheme']}`, {Shape(**settings['shape'])}; {settings['precision']}**, "
+        f"{run['machine']['threads']} threads; windows of {far}; peak memory over the model.",
         "",
-        *table(["", "windows", "tokens fed", "scored", "seconds", "scored/s"], rows),
+        *table(["", "windows", "tokens fed", "scored", "seconds", "fed/s", "peak"], rows),
         "",
-        *table(["`sliding`, stride", "seconds", "the usual way", "times as fast"], slid),
+        *table(["`sliding`, T", "stride", "seconds", "the usual way", "times as fast"], slid),
     ]
 
 

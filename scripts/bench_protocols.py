@@ -1,11 +1,19 @@
-"""Part `protocols`: what each protocol costs on the same documents, and `sliding` against how it is usually done.
+"""Part `protocols`: time and peak memory of each protocol far beyond the training length, and `sliding` against how it
+is usually done.
 
-Usually: one window after the other through the model, the logits of every token in float32, and a cross-entropy that
-ignores what an earlier window has scored. Ours is `eval.score`, the code of every evaluation: windows in batches, and
-logits of the scored tokens only. Both score the same tokens with the same model; that they agree is checked.
+All measure the same documents of a made-up text with their default options, through the code of every evaluation
+(`eval.score`). Each protocol's memory is taken in a process of its own, over what the model and the text take.
+
+Usually `sliding` is done so: one window after the other through the model, the logits of every token in float32, and a
+cross-entropy that ignores what an earlier window has scored. Ours puts windows into batches and has logits of the
+scored tokens only. Both score the same tokens with the same model; that they agree is checked.
 """
 
+import multiprocessing
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from data import windows as w
+from data.dataset import Dataset, prepare
 from data.protocols import base as protocols
 from eval import score
 from model import build
@@ -20,62 +29,116 @@ from model.precision import autocast, resolve
 from model.transformer import UNSCORED, Transformer
 
 from .bench_clock import Shape, Work, interleaved, medians
+from .bench_evaluation import MIB, peak
 
 Row = dict[str, object]
-TEXT = ("fixed_targets", "nonoverlap", "sliding", "last_k", "per_position")
+MEASURED = ("fixed_targets", "nonoverlap", "sliding", "last_k", "per_position", "needle")
+LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz   "))
 
 
 @dataclass(frozen=True)
 class Protocols:
-    """shape: its `length` is that of the windows.  documents: how many, each as long as two windows and a half."""
+    """shape: the model; its `length` is the training length."""
 
     shape: Shape
     scheme: str = "rope"
     precision: str = "auto"
-    documents: int = 4
-    strides: tuple[float, ...] = (0.5, 0.125)  # of sliding, as shares of the length
+    far: int = 16  # windows of the protocols, in training lengths
+    slid: int = 4  # windows of the comparison of `sliding`, in training lengths
+    documents: int = 2  # each as long as two windows and a half
+    strides: tuple[float, ...] = (0.5, 0.125)  # of `sliding`, as shares of the window
     rounds: int = 3
 
 
 def run(job: Protocols, device: torch.device) -> Row:
-    shape = job.shape
-    model = build(shape.vocabulary, shape.length, shape.model, job.scheme).to(device).eval()
-    each = shape.length * 5 // 2
-    tokens = np.random.default_rng(0).integers(1, shape.vocabulary, job.documents * each)
-    offsets = np.arange(job.documents + 1) * each
-    selections = {name: _select(name, tokens, offsets, shape.length) for name in TEXT}
+    settings = {**asdict(job), "precision": resolve(job.precision, device)}
+    del settings["rounds"]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        rows, slid = costs(job, Path(folder), device), sliding(job, Path(folder), device)
+    return {"settings": settings, "rounds": job.rounds, "rows": rows, "sliding": slid}
+
+
+def costs(job: Protocols, folder: Path, device: torch.device) -> list[Row]:
+    """A row for each protocol."""
+    model, length = _model(job, device), job.far * job.shape.length
+    selections = {name: selected(name, job, length, folder) for name in MEASURED}
+    seconds = medians(
+        interleaved({name: _ours(model, each, job) for name, each in selections.items()}, job.rounds, device)
+    )
+    return [
+        {
+            "protocol": name, "length": length, "windows": len(each.windows), **_counts(each),
+            "seconds": seconds[name], "peak_mib": _in_a_process(job, name, folder, device),
+        }
+        for name, each in selections.items()
+    ]  # fmt: skip
+
+
+def sliding(job: Protocols, folder: Path, device: torch.device) -> list[Row]:
+    """A row for each stride."""
+    model, length = _model(job, device), job.slid * job.shape.length
+    data = _text(job, length, folder)
+    tokens, offsets = data.tokens("test"), data.documents("test")
     slid = {
-        share: w.Selection(tokens, offsets, w.sliding(offsets, shape.length, max(1, int(share * shape.length))))
+        share: w.Selection(tokens, offsets, w.sliding(offsets, length, max(1, int(share * length))))
         for share in job.strides
     }
-    works: dict[str, Work] = {name: _ours(model, selection, job) for name, selection in selections.items()}
-    for share, selection in slid.items():
-        works |= {f"ours {share}": _ours(model, selection, job), f"usual {share}": _usual(model, selection, job)}
+    works: dict[str, Work] = {}
+    for share, each in slid.items():
+        works |= {f"ours {share}": _ours(model, each, job), f"usual {share}": _usual(model, each, job)}
         assert torch.allclose(works[f"ours {share}"](), works[f"usual {share}"](), atol=0.1), "not the same numbers"
     seconds = medians(interleaved(works, job.rounds, device))
-    rows = [
-        {"protocol": name, "seconds": seconds[name], "windows": len(selection.windows), **_counts(selection)}
-        for name, selection in selections.items()
-    ]
-    sliding = [
+    return [
         {
-            "stride": share, "windows": len(selection.windows), **_counts(selection),
+            "stride": share, "length": length, "windows": len(each.windows), **_counts(each),
             "seconds": seconds[f"ours {share}"], "usual_seconds": seconds[f"usual {share}"],
             "speed_up": seconds[f"usual {share}"] / seconds[f"ours {share}"],
         }
-        for share, selection in slid.items()
+        for share, each in slid.items()
     ]  # fmt: skip
-    settings = {"shape": asdict(shape), "scheme": job.scheme, "precision": resolve(job.precision, device)}
-    return {"settings": settings, "rounds": job.rounds, "rows": rows, "sliding": sliding}
 
 
-def _select(name: str, tokens: np.ndarray, offsets: np.ndarray, length: int) -> w.Selection:
-    """What the protocol feeds and scores; the longest length is that of the shape, so the documents are the same."""
+def selected(name: str, job: Protocols, length: int, folder: Path) -> w.Selection:
+    """What the protocol feeds and scores, by the defaults of configs/eval but for fewer questions."""
     options = SimpleNamespace(
-        protocol=name, documents=None, targets=min(64, length), blocks=16, stride=None, k=min(64, length)
+        protocol=name, split="test", documents=None, targets=min(64, job.shape.length), blocks=4, stride=None,
+        k=min(64, job.shape.length), variant="single", trials=2, depths=[0.0, 0.5, 1.0], needles=4,
+    )  # fmt: skip
+    selection = protocols.create(options).select(_text(job, length, folder), [length])[length]
+    assert isinstance(selection, w.Selection)
+    return selection
+
+
+def _in_a_process(job: Protocols, name: str, folder: Path, device: torch.device) -> float:
+    """Peak MiB, not lowered by what was allocated before."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        return pool.submit(_peak, job, name, folder, device, torch.get_num_threads()).result()
+
+
+def _peak(job: Protocols, name: str, folder: Path, device: torch.device, threads: int) -> float:
+    torch.set_num_threads(threads)
+    model = _model(job, device)
+    _ours(model, selected("last_k", job, job.shape.length, folder), job)()  # first-use buffers of the libraries
+    return peak(_ours(model, selected(name, job, job.far * job.shape.length, folder), job), device) / MIB
+
+
+def _model(job: Protocols, device: torch.device) -> Transformer:
+    return build(job.shape.vocabulary, job.shape.length, job.shape.model, job.scheme).to(device).eval()
+
+
+def _text(job: Protocols, length: int, folder: Path) -> Dataset:
+    """Documents of random letters for windows of `length`, a token a letter; made once."""
+    text = folder / str(length)
+    if not text.exists():
+        text.mkdir()
+        rng = np.random.default_rng(0)
+        for number in range(job.documents):
+            (text / f"{number}.txt").write_text("".join(rng.choice(LETTERS, length * 5 // 2)))
+    options = {"name": "text", "source": "text", "path": str(text), "pattern": "*.txt", "tokenizer": "byte"}
+    return prepare(
+        {**options, "valid_fraction": 0.0, "test_fraction": 1.0, "cache": str(folder / "cache")}, progress=False
     )
-    windows = protocols.create(options).windows(offsets, [length])[length]
-    return w.Selection(tokens, offsets, windows)
 
 
 def _counts(selection: w.Selection) -> Row:
@@ -107,14 +170,13 @@ def _usual(model: Transformer, selection: w.Selection, job: Protocols) -> Work:
 def show(result: Row) -> list[str]:
     lines = [f"protocols, {Shape(**result['settings']['shape'])}, {result['settings']['precision']}"]
     for row in result["rows"]:
-        per_second = row["scored"] / row["seconds"]
         lines.append(
-            f"  {row['protocol']:<16} {row['fed']:>9,} fed {row['scored']:>9,} scored {row['seconds']:7.2f} s "
-            f"{per_second:10,.0f} scored/s"
+            f"  {row['protocol']:<14} T={row['length']:,} {row['fed']:>9,} fed {row['scored']:>9,} scored "
+            f"{row['seconds']:7.2f} s {row['fed'] / row['seconds']:8,.0f} fed/s {row['peak_mib']:5,.0f} MiB"
         )
     for row in result["sliding"]:
         lines.append(
-            f"  sliding, stride {row['stride']:g} of the length: {row['seconds']:.2f} s, usual way "
+            f"  sliding, T={row['length']:,}, stride {row['stride']:g} T: {row['seconds']:.2f} s, usual way "
             f"{row['usual_seconds']:.2f} s: {row['speed_up']:.2f} times as fast"
         )
     return lines

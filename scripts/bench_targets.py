@@ -69,7 +69,8 @@ def sliding(runs: list[Run]) -> Iterator[Line]:
     for run in of(runs, "protocols"):
         worst = min(run["sliding"], key=lambda row: row["speed_up"])
         said = ", ".join(f"{row['speed_up']:.2f} at a stride of {row['stride']:g} T" for row in run["sliding"])
-        what = f"`sliding` against every window with all its logits, {_how(run)}"
+        how = f"d={run['settings']['shape']['width']} T={worst['length']}, {run['settings']['precision']}"
+        what = f"`sliding` against every window with all its logits, {how}"
         yield what, ">= 2", said, verdict(worst["speed_up"] >= 2)
 
 

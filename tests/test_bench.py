@@ -6,18 +6,18 @@ import os
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from configs.errors import ConfigError
+from data.protocols import base as protocols
 from model import build
 from scripts import bench, bench_page, bench_results, bench_targets
 from scripts.bench_clock import SHAPES, Shape, ceiling, flops_per_token, interleaved, medians, spread
 from scripts.bench_evaluation import peak
 from scripts.bench_peers import PEERS, available, cross_entropy
-from scripts.bench_protocols import Protocols, _ours, _select, _usual
+from scripts.bench_protocols import MEASURED, Protocols, _ours, _usual, selected
 from scripts.bench_training import Training, by_content, models, step
 from scripts.markers import between
 
@@ -210,11 +210,19 @@ def test_ours_and_theirs_take_the_same_step():
     assert not by_content(ours)
 
 
-def test_sliding_and_the_usual_way_score_the_same():
+def test_every_protocol_is_measured_at_sixteen_times_the_training_length(results: list[dict]):
+    (run,) = (run for run in results if run["part"] == "protocols")
+    rows = {row["protocol"]: row for row in run["rows"]}
+    assert rows.keys() == {*protocols.names()} - {"exact_match"} == {*MEASURED}  # that one reads no text
+    assert {row["length"] for row in rows.values()} == {16 * TINY.length}
+    assert min(row["peak_mib"] for row in rows.values()) > 0
+    assert rows["last_k"]["scored"] < rows["per_position"]["scored"] < rows["sliding"]["scored"]
+
+
+def test_sliding_and_the_usual_way_score_the_same(tmp_path: Path):
     job = Protocols(TINY, precision="fp32")
     model = build(TINY.vocabulary, TINY.length, TINY.model, "rope").eval()
-    tokens, offsets = np.random.default_rng(0).integers(1, 128, 160), np.array([0, 80, 160])
-    selection = _select("sliding", tokens, offsets, TINY.length)
+    selection = selected("sliding", job, TINY.length, tmp_path)
     torch.testing.assert_close(_ours(model, selection, job)(), _usual(model, selection, job)(), atol=1e-5, rtol=0)
 
 
