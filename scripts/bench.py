@@ -4,6 +4,7 @@
     python -m scripts.bench --part training --schemes all            the training step of every scheme
     python -m scripts.bench --part training --shape large --precision bf16 --compile
     python -m scripts.bench --part evaluation --lengths 8192,16384   tokens/s and peak memory at these lengths
+    python -m scripts.bench --part evaluation --schemes all --lengths 16384 --rounds 0    peak memory of every scheme
     python -m scripts.bench --part none --json docs/benchmarks.json --write docs/benchmarks.md
 
 Quoted are medians, and ratios within one run: the speed of a shared machine drifts. Results are added to the file of
@@ -42,8 +43,9 @@ def training(options: argparse.Namespace, device: torch.device) -> Iterator[Row]
 def evaluation(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
     for scheme in options.schemes:  # each on its own: hours for all of them, and none is lost
         job = bench_evaluation.Evaluation(
-            SHAPES[options.shape], (scheme,), options.lengths, options.precision, options.rounds or 2, options.limit
-        )
+            SHAPES[options.shape], (scheme,), options.lengths, options.precision,
+            2 if options.rounds is None else options.rounds, options.limit,
+        )  # fmt: skip
         yield bench_evaluation.run(job, device)
 
 
@@ -130,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-peers", action="store_true", help="training: without other libraries")
     parser.add_argument("--lengths", default=LENGTHS, help="evaluation: tokens, separated by commas")
     parser.add_argument("--limit", type=float, default=120.0, help="evaluation: seconds for one scheme, about")
-    parser.add_argument("--rounds", type=int, help="how often each entry is timed; else 5 or 2")
+    parser.add_argument(
+        "--rounds", type=int, help="how often each entry is timed; else 5 or 2; evaluation: 0 = memory only"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, default=Path("runs/bench/results.json"), help="the file of results")
     parser.add_argument("--write", type=Path, help="renew the figures of this page from the file of results")

@@ -3,7 +3,7 @@
 Each scheme has a process of its own, so that the peak is its own. Memory is the highest resident size during the
 forward pass minus the resident size before it, when the model was built and had run once on a few tokens: weights,
 library and first-use buffers are not counted. On CUDA it is what torch's allocator handed out. Then the scheme and NoPE
-are timed in turn, in the same process.
+are timed in turn, in the same process; not at all if rounds=0, for memory does not mind a busy machine.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from .scheme_facts import facts
 ROOT = Path(__file__).resolve().parent.parent
 TRAINED = 512  # the training length that the schemes are built for
 MIB = 2**20
+TOO_SLOW = "too slow to measure"
 Row = dict[str, object]
 
 
@@ -63,10 +64,13 @@ def _in_a_process(job: Evaluation, scheme: str, device: torch.device) -> list[Ro
     }  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, "-m", "scripts.bench_evaluation", json.dumps(words)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    known = {"scheme": scheme, "family": facts(scheme).family}
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=3 * job.limit)
+    except subprocess.TimeoutExpired:
+        return [known | {"length": length, "refused": TOO_SLOW} for length in job.lengths]
     if done.returncode:
         raise RuntimeError(f"measuring {scheme} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    known = {"scheme": scheme, "family": facts(scheme).family}
     return [known | row for row in json.loads(done.stdout.splitlines()[-1])]
 
 
@@ -92,16 +96,14 @@ def child(words: Row) -> list[Row]:
     for length, mib in peaks.items():
         if time.perf_counter() - started > words["limit"]:
             break
-        pair = {name: score(m, length, words["precision"]) for name, m in (("it", model), ("nope", nope))}
-        seconds = medians(interleaved(pair, words["rounds"], device, warmup=int(length < 8192)))
-        rows.append(
-            {
-                "length": length, "peak_mib": mib, "tokens_per_s": length / seconds["it"],
-                "of_nope": seconds["nope"] / seconds["it"], "content": by_content(model),
-            }
-        )  # fmt: skip
+        row = {"length": length, "peak_mib": mib, "content": by_content(model)}
+        if words["rounds"]:
+            pair = {name: score(m, length, words["precision"]) for name, m in (("it", model), ("nope", nope))}
+            seconds = medians(interleaved(pair, words["rounds"], device, warmup=int(length < 8192)))
+            row |= {"tokens_per_s": length / seconds["it"], "of_nope": seconds["nope"] / seconds["it"]}
+        rows.append(row)
     measured = {row["length"] for row in rows}
-    rows += [{"length": n, "refused": "too slow to measure"} for n in words["lengths"] if n not in measured]
+    rows += [{"length": n, "refused": TOO_SLOW} for n in words["lengths"] if n not in measured]
     return sorted(rows, key=lambda row: row["length"])
 
 
@@ -156,9 +158,8 @@ def show(result: Row) -> list[str]:
         if "refused" in row:
             lines.append(f"{start}  n/a: {row['refused']}")
         else:
-            lines.append(
-                f"{start} {row['tokens_per_s']:9,.0f} tokens/s {row['of_nope']:5.2f} of NoPE {row['peak_mib']:5.0f} MiB"
-            )
+            speed = f"{row['tokens_per_s']:9,.0f} tokens/s {row['of_nope']:5.2f} of NoPE " if "of_nope" in row else ""
+            lines.append(f"{start} {speed}{row['peak_mib']:5.0f} MiB")
     return lines
 
 

@@ -84,7 +84,8 @@ def evaluation(run: Run) -> list[str]:
 def _evaluated(row: Run) -> str:
     if "refused" in row:
         return "n/a" if "slow" not in row["refused"] else "too slow"
-    return f"{row['tokens_per_s']:,.0f} ({row['of_nope']:.2f}), {row['peak_mib']:,.0f} MiB"
+    speed = f"{row['tokens_per_s']:,.0f} ({row['of_nope']:.2f}), " if "of_nope" in row else ""
+    return f"{speed}{row['peak_mib']:,.0f} MiB"
 
 
 def protocols(run: Run) -> list[str]:

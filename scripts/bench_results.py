@@ -33,12 +33,17 @@ class Results:
 
     def add(self, part: str, machine: Run, result: Run) -> None:
         """In place of an older run with the same settings. Rows that were measured in processes of their own, with
-        their own comparison beside them, are put beside those of the older run."""
+        their own comparison beside them, are put beside those of the older run, and memory beside a speed."""
         new = {"part": part, "date": datetime.now(UTC).date().isoformat(), "machine": machine, **result}
         same = [run for run in self.runs if _identity(run) == _identity(new)]
         if part == "evaluation":
-            rows = {(row["scheme"], row["length"]): row for run in [*same, new] for row in run["rows"]}
+            rows: dict[tuple[str, int], Run] = {}
+            for row in (row for run in [*same, new] for row in run["rows"]):
+                key = row["scheme"], row["length"]
+                known = {} if "refused" in row else rows.get(key, {})
+                rows[key] = {name: value for name, value in known.items() if name != "refused"} | row
             new["rows"] = [rows[key] for key in sorted(rows)]
+            new["rounds"] = max(run["rounds"] for run in [*same, new])
         self.runs = [run for run in self.runs if run not in same] + [new]
 
     def write(self, path: Path) -> None:

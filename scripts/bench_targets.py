@@ -58,7 +58,7 @@ def memory(runs: list[Run]) -> Iterator[Line]:
 
 def far_from_nope(runs: list[Run]) -> Iterator[Line]:
     for run in of(runs, "evaluation"):
-        rows = [row for row in run["rows"] if row["length"] == FAR and "refused" not in row]
+        rows = [row for row in run["rows"] if row["length"] == FAR and "of_nope" in row]
         biased = [row for row in rows if row["family"] == "Biases on the logits" and not row["content"]]
         if biased:
             what = f"evaluation at T={FAR:,}, {run['settings']['precision']}: biased schemes against NoPE"

@@ -132,8 +132,14 @@ def test_a_run_takes_the_place_of_the_same_one_and_leaves_others():
     assert [run["rows"] for run in results.runs] == [[2], [3]]
     for scheme, rate in (("t5", 1.0), ("rope", 2.0), ("t5", 3.0)):
         row = {"scheme": scheme, "length": 64, "tokens_per_s": rate}
-        results.add("evaluation", where, {"settings": {}, "rows": [row]})
-    assert [(row["scheme"], row["tokens_per_s"]) for row in results.runs[-1]["rows"]] == [("rope", 2.0), ("t5", 3.0)]
+        results.add("evaluation", where, {"settings": {}, "rounds": 2, "rows": [row]})
+    memory = {"scheme": "t5", "length": 64, "peak_mib": 4.0}
+    results.add("evaluation", where, {"settings": {}, "rounds": 0, "rows": [memory]})  # beside the speed
+    rope, t5 = results.runs[-1]["rows"]
+    assert (rope["tokens_per_s"], t5["tokens_per_s"], t5["peak_mib"]) == (2.0, 3.0, 4.0)
+    assert results.runs[-1]["rounds"] == 2
+    results.add("evaluation", where, {"settings": {}, "rounds": 0, "rows": [{**memory, "refused": "why"}]})
+    assert "tokens_per_s" not in results.runs[-1]["rows"][1]
 
 
 def test_the_clock_takes_turns_and_leaves_warm_up_out():
