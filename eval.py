@@ -15,7 +15,6 @@ if __name__ == "__main__":  # ahead of the imports: refusals and --help do not w
     run("eval", "eval:main")
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +23,6 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from configs.schema import EvalConfig, EvalRunConfig
@@ -32,6 +30,7 @@ from data import windows as w
 from data.dataset import Dataset, prepare
 from data.errors import DataError
 from data.protocols import base as protocols
+from data.records import measurement, place, require_room, write
 from data.scored import Row, Scored, nothing, summary
 from data.tokenizer import Tokenizer
 from model import load, parallel
@@ -61,9 +60,7 @@ def evaluate(
     Raises DataError when the data has nothing to measure, ModelError when the extension does not apply to the encoding.
     A length that cannot be served (a learned table that ends) becomes a row with `refused` instead of numbers.
     """
-    options = replace(options, targets=options.targets or min(64, *lengths))
-    protocol = protocols.create(options)
-    selections = protocol.select(data, lengths)
+    protocol, selections = asked(data, options, lengths)
     rows, tables, parts = [], [], {}
     for length, selection in selections.items():
         network = extended(model, extension, length)
@@ -88,16 +85,19 @@ def evaluate(
         "scheme": model.config["pe"]["name"],
         "extension": label(extension),
         "train_length": model.train_length,
-        "targets_hash": _hash(selections),
-        "tokenizer": data.tokenizer.digest,
-        "data": data.provenance["options"]["name"],
-        "data_fingerprint": data.fingerprint,
-        "split": options.split,
-        "options": {key: getattr(options, key) for key in protocol.keys},
+        **measurement(data, protocol, selections),
         "rows": rows,
         **parts,
     }
     return record, pa.concat_tables(tables) if tables else _table(nothing(), 0)
+
+
+def asked(
+    data: Dataset, options: EvalConfig, lengths: list[int]
+) -> tuple[protocols.Protocol, dict[int, w.Selection | DataError]]:
+    """The protocol, and what it feeds and scores at each length."""
+    protocol = protocols.create(replace(options, targets=options.targets or min(64, *lengths)))
+    return protocol, protocol.select(data, lengths)
 
 
 def score(
@@ -154,18 +154,6 @@ def generated(
     return written
 
 
-def write(record: Row, table: pa.Table, folder: Path) -> Path:
-    """The record as <protocol>[-<extension>].json in `folder`, the tokens as parquet beside it; whole or not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = record["protocol"] + ("" if record["extension"] == "none" else f"-{record['extension']}")
-    path, temporary = folder / f"{name}.json", folder / f".{name}.{os.getpid()}.tmp"
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path.with_suffix(".parquet"))
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(path)
-    return path
-
-
 def evaluate_into(
     folder: Path,
     model: Transformer,
@@ -202,11 +190,13 @@ def evaluate_with_control(
     extensions: list[Part],
     precision: str,
     say: Callable[[str], None],
+    replace_others: bool = False,
 ) -> list[Row]:
     """Every extension, and the windowed control: what the model does beyond its training length with attention limited
     to it. A scheme that does not beat its own control has shown stability, not use of a longer context.
 
-    Of several extensions those that do not apply to the encoding are left out, with a line that says why.
+    Of several extensions those that do not apply to the encoding are left out, with a line that says why. Raises
+    DataError if results of another measurement would be replaced, unless `replace_others`.
     """
     lengths = options.resolved_lengths(model.train_length)
     fitting, refused = [], []
@@ -221,6 +211,11 @@ def evaluate_with_control(
         raise refused[0]
     if options.control and "window" not in map(label, fitting):
         fitting.append("window")
+    if not replace_others:
+        protocol, selections = asked(data, options, lengths)
+        new = measurement(data, protocol, selections)
+        for extension in fitting:
+            require_room(place(folder, protocol.label, label(extension)), new, lengths)
     return [evaluate_into(folder, model, data, options, lengths, extension, precision, say) for extension in fitting]
 
 
@@ -299,12 +294,6 @@ def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def _table(scored: Scored, length: int) -> pa.Table:
     return pa.table({"length": np.full(len(scored.nll), length, np.int32), **scored.columns()})
-
-
-def _hash(selections: dict[int, w.Selection | DataError]) -> str:
-    """The name of the scored set; of all the sets where a protocol scores other tokens at each length."""
-    scored = [each for each in selections.values() if not isinstance(each, DataError)]
-    return "+".join(dict.fromkeys(w.targets_hash(each.windows, each.tokens) for each in scored))
 
 
 def _line(row: Row) -> str:

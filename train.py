@@ -121,6 +121,7 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
             config.eval.extensions or ["none"],
             config.train.precision,
             tracker.say,
+            replace_others=True,  # of a launch that was cut off and is now continued with other options
         )
         tracker.curves(records)
     if trainer.ranks.first:

@@ -79,9 +79,12 @@ def check_model_folder(config: EvalRunConfig) -> None:
     if (folder / file).is_file():
         return
     what = "has no " + file if folder.is_dir() else "does not exist"
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{file}"))
     others = sorted(path.parent.name for path in folder.parent.glob(f"*/{file}"))
     near = closest(folder.name, others) or others[:3]
     hint = f"Beside it: {', '.join(near)}" if near else f"Try {key}=FOLDER with a {file} in it"
+    if inside:
+        hint = f"In it: {', '.join(inside[:3])}" + (f", ... ({len(inside)} in all)" if inside[3:] else "")
     raise ConfigError(f"{key}={given}: this folder {what}.\n{hint}")
 
 

@@ -115,6 +115,8 @@ def dispatch(config_name: str, main: str, words: list[str]) -> int | None:
     arguments = parse(words)
     if arguments.multirun:
         refuse_sweep(config_name)
+        if arguments.cfg or arguments.info:
+            raise ConfigError("--cfg and --info show one run, and -m asks for several.\nLeave -m out, and the lists")
     composed = compose(
         config_name, ENTRIES[config_name].schema, arguments, lambda values: launch(config_name, main, values)
     )
@@ -140,7 +142,8 @@ def launch(config_name: str, main: str, values: dict[str, Any]) -> int | None:
 def refuse_sweep(config_name: str) -> None:
     if config_name != "train":
         raise ConfigError(
-            f"{config_name}.py measures one model at a time.\nTry for run in runs/*; do ... run=$run; done"
+            f"{config_name}.py measures one model at a time.\n"
+            f"Try for run in runs/*/; do python {config_name}.py run=$run; done"
         )
     if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(

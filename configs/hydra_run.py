@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from . import initial, overrides
+from . import asked, initial, overrides
 from .errors import ConfigError
 
 FOLDER = Path(__file__).resolve().parent
@@ -51,7 +51,21 @@ def compose(config_name: str, schema: Any, arguments: argparse.Namespace, job: C
     with hydra.initialize_config_dir(str(FOLDER), version_base="1.3", job_name=config_name):
         search = [f"hydra.searchpath=[file://{extra}]"] if extra else []
         config = hydra.compose(config_name, overrides=[*words, *search], return_hydra_config=True)
+    require_one_run(config.hydra)
     return plain(config, config.hydra.runtime.choices)
+
+
+def require_one_run(hydra: Any) -> None:
+    """Raise ConfigError for an experiment that is a sweep, unless all that it varies was said. Hydra would run one job
+    of it, with whatever the defaults are."""
+    swept = list(hydra.sweeper.get("params") or {})
+    if set(swept) <= set(asked.keys(hydra.overrides.task)):
+        return
+    name = f"experiment={hydra.runtime.choices.get('experiment')}"
+    raise ConfigError(
+        f"{name} is a sweep over {', '.join(swept)}.\n"
+        f"Try python train.py -m {name}, or choose one run of it: {name} {'=... '.join(swept)}=..."
+    )
 
 
 def through_hydra(config_name: str, words: list[str], job: Callable[[dict[str, Any]], Any]) -> None:
@@ -72,12 +86,15 @@ def plain(config: Any, choices: Any) -> dict[str, Any]:
     """A composed configuration as Python values, without Hydra's own part. An experiment names its wandb group."""
     from omegaconf import OmegaConf, open_dict
 
-    experiment, said = choices.get("experiment"), list(config.hydra.overrides.task)
+    experiment, said = choices.get("experiment"), asked.keys(config.hydra.overrides.task)
     with open_dict(config):
         config.pop("hydra", None)
     values = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
     if values.get("init_from") is not None:
         initial.leave_out_defaults(values, said, choices)
+    if values.get("run") is not None:
+        asked.as_the_run(values, said)
+    asked.require_fitting(values, said)
     tracker = values.get("tracker")
     if isinstance(tracker, dict) and tracker.get("group") is None:
         tracker["group"] = experiment

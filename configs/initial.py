@@ -17,11 +17,10 @@ ORIGIN = "model.origin"  # named, not imported: configs/ depends on nothing of m
 def leave_out_defaults(values: dict[str, Any], said: list[str], choices: Mapping[str, Any]) -> None:
     """Remove `model`, `pe` and `positions` from composed values where they are defaults that nobody chose.
 
-    said: the words of the command line, as Hydra keeps them.  choices: group -> name, as composed.
+    said: the keys that the command line sets.  choices: group -> name, as composed.
     Raises ConfigError if the sizes of the model or its tokenizer were said: those of the weights are what they are.
     """
-    keys = [word.split("=", 1)[0].lstrip("+~") for word in said]
-    for key in keys:
+    for key in said:
         if (key == "model" or key.startswith("model.")) and key != "model.dropout":
             raise ConfigError(
                 f"{key}: the sizes of the model are those of init_from={values['init_from']}.\nLeave {key} out"
@@ -30,11 +29,11 @@ def leave_out_defaults(values: dict[str, Any], said: list[str], choices: Mapping
             raise ConfigError(
                 f"{key}: text becomes tokens as init_from={values['init_from']} knows them.\nLeave {key} out"
             )
-    dropout = {"dropout": values["model"]["dropout"]} if "model.dropout" in keys else {}
+    dropout = {"dropout": values["model"]["dropout"]} if "model.dropout" in said else {}
     values["model"] = dropout
     usual = overrides.groups("train")
     for group in ("pe", "positions"):
-        chosen = any(key == group or key.startswith(f"{group}.") for key in keys) or choices.get(group) != usual[group]
+        chosen = any(key == group or key.startswith(f"{group}.") for key in said) or choices.get(group) != usual[group]
         if not chosen:
             del values[group]
 

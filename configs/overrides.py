@@ -41,25 +41,36 @@ def prepare(words: list[str], config_name: str, schema: Any, multirun: bool, ext
         try:
             override = parser.parse_override(word)
         except HydraException:
-            raise ConfigError(unreadable(word, known, schema)) from None
+            raise ConfigError(unreadable(word, config_name, schema)) from None
         name = str(override.key_or_group)
         if name not in known and (FOLDER / name).is_dir() and name not in keys(schema):
-            raise UnknownKey(name, word.split("=", 1)[-1], [*keys(schema)])
+            raise no_group(config_name, name, word.split("=", 1)[-1], keys(schema))
         ours = not name.startswith("hydra") and "@" not in word.split("=")[0]
         if name in SEVERAL.get(config_name, {}) and override.is_choice_sweep():
-            check_group(name, override, options(name, extra))
+            check_group(name, override, config_name, extra)
             prepared.append(f"++{SEVERAL[config_name][name]}=[{','.join(map(str, override.sweep_iterator()))}]")
             continue
         if ours and override.is_sweep_override() and not multirun:
             raise ConfigError(several_values(word, name, schema))
         if ours and name in known:
-            check_group(name, override, options(name, extra))
+            check_group(name, override, config_name, extra)
         value = ours and name not in known and not override.is_delete()
         prepared.append(f"++{word.lstrip('+')}" if value else word)
     return prepared
 
 
-def check_group(group: str, override: Any, names: list[str]) -> None:
+def no_group(config_name: str, name: str, given: str, known: list[str]) -> ConfigError:
+    """For a group of train.py that eval.py has not: what is measured was decided when it was trained."""
+    if config_name != "eval":
+        return UnknownKey(name, given, known)
+    return ConfigError(
+        f"{name}={given}: there is no key {name} in eval.py, the run has its {name} already.\n"
+        f"To serve longer texts: extension=NAME. To train on: python train.py init_from=RUN {name}={given}"
+    )
+
+
+def check_group(group: str, override: Any, config_name: str, extra: Path | None) -> None:
+    names = options(group, extra)
     if override.is_delete():
         return
     if override.is_sweep_override():
@@ -73,21 +84,25 @@ def check_group(group: str, override: Any, names: list[str]) -> None:
                 f"Try {group}={names[0]} {group}.KEY=VALUE"
             )
         if name is not None and str(name) not in names:
-            raise ConfigError(unknown_option(group, str(name), names))
+            raise ConfigError(unknown_option(group, str(name), names, [*groups(config_name)]))
 
 
-def unknown_option(group: str, name: str, names: list[str]) -> str:
+def unknown_option(group: str, name: str, names: list[str], others: list[str]) -> str:
     near = closest(name, names)
     hint = f"Did you mean {group}={near[0]}?\n" if near else ""
+    elsewhere = [other for other in others if name in options(other)]
+    if elsewhere and name not in near:
+        hint, near = f"There is {' and '.join(f'{other}={name}' for other in elsewhere)}.\n", []
     listed = ", ".join(dict.fromkeys(near + names))
     return f"{group}={name}: there is no configs/{group}/{name}.yaml.\n{hint}There are: {listed}"
 
 
-def unreadable(word: str, known: dict[str, str], schema: Any) -> str:
+def unreadable(word: str, config_name: str, schema: Any) -> str:
     name = word.split("=", 1)[0]
     if "=" not in word:
-        near = closest(name, [*known, *(key for key, _, _ in dotted_keys(schema))])
-        hint = f"{near[0]}=..." if near else "pe=rope train.steps=200"
+        near = closest(name, [*groups(config_name), *(key for key, _, _ in dotted_keys(schema))])
+        usual = "pe=rope train.steps=200" if config_name == "train" else "run=runs/NAME"
+        hint = f"run={word}" if config_name == "eval" and Path(word).exists() else f"{near[0]}=..." if near else usual
         return f"{word}: expected key=value.\nTry {hint}"
     return f"{word}: this value cannot be read.\nPut a text with spaces, commas or brackets in quotes: '{name}=\"...\"'"
 

@@ -17,11 +17,13 @@ VARIANTS = ("single", "multi_key", "multi_value", "multi_query", "tracking")
 
 
 def key(doc: str, default: Any = MISSING, **rules: Any) -> Any:
-    """A key of the configuration. Rules: choices, minimum, maximum, above (exclusive), filled, example.
+    """A key of the configuration. Rules: choices, minimum, maximum, above (exclusive), filled, example; of: the
+    protocols that look at it, if not all do.
 
     default: only for keys that came later and may be missing in a YAML; all other values are in the YAML files.
     """
-    return field(default=default, metadata={"doc": doc, **rules})
+    told = f"{', '.join(rules['of'])}: {doc}" if "of" in rules else doc
+    return field(default=default, metadata={"doc": told, **rules})
 
 
 @dataclass
@@ -122,22 +124,30 @@ class EvalConfig:
     split: str = key("which documents", choices=("test", "valid", "train"))
     documents: int | None = key("at most this many documents; null = all that are long enough", minimum=1, example=64)
     targets: int | None = key(
-        "fixed_targets: tokens in a scored block; null = the shortest length, at most 64", minimum=1, example=64
+        "tokens in a scored block; null = the shortest length, at most 64",
+        minimum=1,
+        example=64,
+        of=("fixed_targets",),
     )
-    blocks: int = key("fixed_targets: scored blocks of a document", minimum=1, example=16)
-    stride: int | None = key("sliding: tokens between windows; null = half of the length", minimum=1, example=64)
-    k: int = key("last_k: scored tokens of a window", minimum=1, example=64)
-    trials: int = key("exact_match, needle: questions at each length (and depth)", minimum=1, example=100)
-    variant: str = key("needle: what is hidden and asked for", choices=VARIANTS)
+    blocks: int = key("scored blocks of a document", minimum=1, example=16, of=("fixed_targets",))
+    stride: int | None = key(
+        "tokens between windows; null = half of the length", minimum=1, example=64, of=("sliding",)
+    )
+    k: int = key("scored tokens of a window", minimum=1, example=64, of=("last_k",))
+    trials: int = key("questions at each length (and depth)", minimum=1, example=100, of=("exact_match", "needle"))
+    variant: str = key("what is hidden and asked for", choices=VARIANTS, of=("needle",))
     depths: list[float] = key(
-        "needle: where it is hidden, as a share of the text in front of the question",
+        "where it is hidden, as a share of the text in front of the question",
         filled=True,
         minimum=0.0,
         maximum=1.0,
         example="'[0,0.5,1]'",
+        of=("needle",),
     )
-    needles: int = key("needle: how many are hidden (all variants but single)", minimum=2, maximum=16, example=4)
-    generate: bool = key("exact_match, needle: also let the model write its answers, token by token")
+    needles: int = key(
+        "how many are hidden (all variants but single)", minimum=2, maximum=16, example=4, of=("needle",)
+    )
+    generate: bool = key("also let the model write its answers, token by token", of=("exact_match", "needle"))
     extensions: list[Any] | None = key(
         "changes of the encoding, measured one after the other; on the command line of eval.py: extension=none,yarn",
         filled=True,

@@ -134,10 +134,12 @@ def unknown_choice(key: str, given: Any, choices: list[Any]) -> ConfigError:
 
 
 def closest(word: str, words: list[str]) -> list[str]:
-    """Up to three of `words` that look like `word`; the last part of a dotted key counts as well."""
-    near = difflib.get_close_matches(word, words, n=3, cutoff=0.72)
-    tails = {w.rsplit(".", 1)[-1]: w for w in reversed(words)}
-    near += [tails[t] for t in difflib.get_close_matches(word.rsplit(".", 1)[-1], tails, n=2, cutoff=0.75)]
+    """Up to three of `words` that look like `word`, in whatever case; the last part of a dotted key counts as well."""
+    whole = {w.lower(): w for w in words}
+    tails = {w.rsplit(".", 1)[-1].lower(): w for w in reversed(words)}
+    near = [whole[w] for w in difflib.get_close_matches(word.lower(), whole, n=3, cutoff=0.72)]
+    tail = word.rsplit(".", 1)[-1].lower()
+    near += [tails[t] for t in difflib.get_close_matches(tail, tails, n=2, cutoff=0.75)]
     return list(dict.fromkeys(near))[:3]
 
 

@@ -11,6 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from configs.cli import guarded
 from data.errors import DataError
 
 from . import report_answers as answers
@@ -29,12 +30,7 @@ from .report_words import findings, headline
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        out = folder_of(options.paths, options.out)
-        written = report(options.paths, out)
-    except DataError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
+    written = report(options.paths, folder_of(options.paths, options.out))
     print("\n".join(map(str, written)))
     return 0
 
@@ -130,4 +126,4 @@ def _write(file: Path, text: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -10,6 +10,7 @@ from .report_lines import Line, flat
 
 ENOUGH_SEEDS = 3
 ENOUGH_DOCUMENTS = 30
+LITTLE_TRAINING = 0.25  # share of the first logged loss that the training took off
 LITTLE_CONTEXT = 0.01  # nats per token that the second half of the training length is worth to a model
 
 
@@ -76,14 +77,15 @@ def caveats(runs: list[Run], lines: list[Line]) -> list[str]:
             f"{have} seed{'' if have == '1' else 's'} per scheme: the numbers describe these checkpoints; "
             f"a claim about a scheme needs at least {ENOUGH_SEEDS}."
         )
-    found += _unequal_seeds(lines) + _little_context(lines)
+    found += _unequal_seeds(lines) + _little_training(lines) + _little_context(lines)
     documents = min((point.documents for line in lines for point in line.points.values()), default=0)
     if 0 < documents < ENOUGH_DOCUMENTS:
         found.append(f"Only {documents} documents: percentile intervals of so few are too narrow.")
     if len(tokenizers(lines)) > 1:
         found.append(
             f"{len(tokenizers(lines))} different tokenizers: perplexity and NLL per token are not comparable "
-            "between them, so this report compares bits per byte only."
+            "between them, so this report compares bits per byte only, and of stretches of text that are not the same: "
+            "each tokenizer has its own targets."
         )
     without = [run.folder.name for run in runs if not run.evaluations and not run.answers]
     if without:
@@ -107,6 +109,26 @@ def _unequal_seeds(lines: list[Line]) -> list[str]:
     return [
         f"Not the same seeds: {'; '.join(parts)}. The curves then pool different checkpoints; "
         "the paired differences use only the seeds that both sides have."
+    ]
+
+
+def hardly_trained(line: Line) -> bool:
+    """Whether every run of the line began from nothing and ended close to where it began."""
+
+    def hardly(run: Run) -> bool:
+        losses = [row["loss"] for row in run.training if row["loss"] is not None]
+        return not run.config.get("init_from") and len(losses) > 1 and losses[-1] > (1 - LITTLE_TRAINING) * losses[0]
+
+    return all(map(hardly, line.runs.values()))
+
+
+def _little_training(lines: list[Line]) -> list[str]:
+    labels = [line.label for line in lines if hardly_trained(line)]
+    if not labels:
+        return []
+    return [
+        f"Hardly trained: {', '.join(labels)}: the loss fell by less than {LITTLE_TRAINING:.0%}. "
+        "A model that has learned nothing is perfectly flat."
     ]
 
 

@@ -57,7 +57,7 @@ class Study:
             _span([getattr(point, name) for point in points]) for name in ("tokens", "documents", "windows")
         )
         seeds = _span([len(line.runs) for line in self.lines])
-        same = "the same " if self.protocol == "fixed_targets" else ""
+        same = "the same " if self.protocol == "fixed_targets" and self.comparable_tokens else ""
         texts = f" of {documents} documents" if documents != "0" else ""
         fed = f" in {windows} windows" if windows != "0" else ""
         return (

@@ -5,6 +5,7 @@ import math
 from configs.curves import USABLE
 
 from . import report_format as fmt
+from .report_checks import hardly_trained
 from .report_compare import Comparison
 from .report_lines import Line
 from .report_study import Study
@@ -21,6 +22,8 @@ def headline(study: Study) -> str:
         return f"{_kinds(study.lines)} evaluated up to {at}, but not at the training length: no in-domain point yet"
     if longest <= max(study.train_lengths):
         return f"{_kinds(study.lines)} evaluated up to {at}: nothing beyond the training length yet"
+    if all(map(hardly_trained, judged)):
+        return f"{_kinds(judged)} evaluated up to {at}, and hardly trained: nothing can be said about lengths yet"
     trained = f" trained at {study.train_length:,} tokens" if study.train_length else ""
     holding = sum(line.usable() == longest for line in judged)
     rule = f"at most {WITHIN} above their own in-domain value"

@@ -39,12 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def found(roots: list[str]) -> list[RunFolder]:
-    """The run folders among `roots` and up to two levels below them. Raises ConfigError if there is none."""
-    depths = ("", "*/", "*/*/")
+    """The run folders among `roots` and up to three levels below them. Raises ConfigError if there is none."""
+    depths = ("", "*/", "*/*/", "*/*/*/")
     paths = {path.parent for root in roots for depth in depths for path in Path(root).glob(f"{depth}config.yaml")}
-    if not paths:
-        raise ConfigError(f"{' '.join(roots)}: no run in it, and none below.\nTry python train.py train.steps=100")
-    return [RunFolder(path) for path in sorted(paths)]
+    outermost = sorted(path for path in paths if paths.isdisjoint(path.parents))  # wandb keeps a config.yaml in a run
+    if not outermost:
+        what = (
+            "no run in it, and none below" if any(Path(root).exists() for root in roots) else "there is no such folder"
+        )
+        raise ConfigError(f"{' '.join(roots)}: {what}.\nTry python train.py train.steps=100")
+    return [RunFolder(path) for path in outermost]
 
 
 def row(folder: RunFolder) -> tuple[str, ...]:
@@ -101,10 +105,10 @@ def difference(first: Path, second: Path) -> list[str]:
     ]
     keys.sort(key=outside)
     lines = [
-        (key, *(shown(values[key]) if key in values else UNKNOWN for values in both), "same weights" * outside(key))
+        (key, *(shown(values[key]) if key in values else UNKNOWN for values in both), "no" if outside(key) else "yes")
         for key in keys
     ]
-    return aligned([("key", first.name, second.name, ""), *lines]) if lines else []
+    return aligned([("key", first.name, second.name, "changes the weights"), *lines]) if lines else []
 
 
 def outside(key: str) -> bool:
@@ -121,7 +125,11 @@ def flat(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def shown(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).splitlines()[0].removesuffix("...").strip()
+    return (
+        value
+        if isinstance(value, str)
+        else yaml.safe_dump(value, default_flow_style=True).splitlines()[0].removesuffix("...").strip()
+    )
 
 
 def aligned(rows: list[tuple[str, ...]]) -> list[str]:

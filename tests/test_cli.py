@@ -9,9 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny_configs import ROOT, config
 
-from configs import cli, overrides, schema
+from configs import checks, cli, hydra_run, overrides, schema
+from configs.errors import ConfigError
 from configs.help import text
 from configs.validate import dotted_keys
 
@@ -19,6 +21,9 @@ from configs.validate import dotted_keys
 TRAIN_REFUSED = [
     ("pe=rpoe", ["pe=rpoe", "Did you mean pe=rope?", "alibi"]),
     ("pe=", ["pe=:", "rope"]),
+    ("pe=RoPE", ["pe=RoPE", "Did you mean pe=rope?"]),
+    ("pe=yarn", ["pe=yarn", "There is extension=yarn"]),
+    ("positions=rope", ["positions=rope", "There is pe=rope"]),
     ("pe.bse=1", ["pe.bse=1", "base"]),
     ("pe.base=abc", ["pe.base=abc", "float", "pe.base=10000.0"]),
     ("pe={name:rope}", ["pe={name: rope}", "pe.KEY=VALUE"]),
@@ -57,6 +62,8 @@ TRAIN_REFUSED = [
     ("eval.lengths=64,128", ["eval.lengths=64,128", "[64,128]"]),
     ("eval.lengths=[]", ["eval.lengths=[]", "at least one"]),
     ("eval.lengths=[64] eval.targets=65", ["eval.targets=65", "64 tokens", "eval.targets=64"]),
+    ("eval.stride=32", ["eval.stride=32", "an option of sliding", "eval.protocol=sliding eval.stride=32"]),
+    ("data=copy eval.k=3", ["eval.k=3", "last_k", "eval.protocol=exact_match"]),
     ("eval.protocol=slide", ["eval.protocol=slide", "sliding"]),
     ("tracker=wandb", ["tracker=wandb", "offline"]),
     ("rope", ["rope: expected key=value", "pe=rope"]),
@@ -67,6 +74,8 @@ TRAIN_REFUSED = [
     ("~pe", ["pe is missing"]),
     ("-m pe=rope,rpoe seed=0,1", ["pe=rpoe", "Did you mean pe=rope?"]),
     ("-m pe=rope,alibi model.width=128,100 model.heads=8", ["model.width=100", "model.heads=8"]),
+    ("-m pe=rope,alibi --cfg job", ["--cfg", "-m"]),
+    ("experiment=demo", ["sweep over pe", "-m experiment=demo", "experiment=demo pe=..."]),
     ("-m pe=rope,alibi train.lenght=3", ["train.lenght=3", "train.length"]),
 ]
 EVAL_REFUSED = [
@@ -81,6 +90,9 @@ EVAL_REFUSED = [
     ("run=RUN protocol=sliding stride=100", ["stride=100", "stride=32"]),
     ("run=RUN lengths=64,128", ["lengths=64,128", "[64,128]"]),
     ("run=RUN model=tiny", ["model=tiny", "there is no key model"]),
+    ("run=RUN pe=alibi", ["pe=alibi", "init_from=RUN pe=alibi", "extension="]),
+    ("RUN", ["expected key=value", "Try run=RUN"]),
+    ("run=RUN stride=16", ["stride=16", "an option of sliding", "protocol=sliding stride=16"]),
     ("-m run=RUN", ["one model at a time"]),
 ]
 
@@ -117,13 +129,37 @@ def test_a_mistake_is_answered(answer, tmp_path: Path, words: str, said: list[st
 
 @pytest.mark.parametrize(("words", "said"), EVAL_REFUSED, ids=[words for words, _ in EVAL_REFUSED])
 def test_a_mistake_in_an_evaluation_is_answered(answer, tmp_path: Path, words: str, said: list[str]):
-    words = words.replace("RUN", str(run_folder(tmp_path / "run")))
-    code, message = answer("eval", words.split())
+    run = str(run_folder(tmp_path / "run"))
+    code, message = answer("eval", words.replace("RUN", run).split())
     assert code == 2
     for expected in said:
-        assert expected in message
+        assert expected in message.replace(run, "RUN")
     assert len(message.splitlines()) <= 4
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_is_measured_as_it_was_but_for_what_is_said(tmp_path: Path):
+    run = run_folder(tmp_path / "run")
+    own = {"protocol": "fixed_targets", "ratios": [1, 4], "lengths": None, "documents": 5, "targets": 9, "blocks": 2}
+    text = {"source": "text", "path": "book.txt"}
+    (run / "config.yaml").write_text(yaml.safe_dump({"train": {"length": 64}, "eval": own, "data": text}))
+
+    def asked(*words: str) -> schema.EvalRunConfig:
+        arguments = hydra_run.parse([f"run={run}", *words])
+        values = hydra_run.compose("eval", schema.EvalRunConfig, arguments, lambda values: None)
+        return checks.eval_config(values)
+
+    same = asked("extension=yarn")
+    assert same.resolved_lengths(64) == [64, 256]
+    assert (same.documents, same.targets, same.blocks, same.split) == (5, 9, 2, "test")
+    assert [each["name"] for each in same.extensions] == ["yarn"]
+    other = asked("lengths=[32,2048]", "blocks=3")
+    assert other.resolved_lengths(64) == [32, 2048]
+    assert (other.documents, other.targets, other.blocks) == (5, 32, 3)  # as many targets as the lengths allow
+    assert asked("protocol=sliding", "stride=8").resolved_lengths(64) == [64, 256]
+    task = asked("data=copy")
+    assert task.protocol == "exact_match"
+    assert len(task.resolved_lengths(64)) > 2
 
 
 def test_unknown_option_of_a_group_lists_the_closest_first(answer):
@@ -209,10 +245,24 @@ def test_every_encoding_composes(name: str):
     assert config(f"pe={name}").pe["name"] == name
 
 
-@pytest.mark.parametrize("group", ["model", "positions", "optim", "tracker", "launch", "eval", "experiment"])
+@pytest.mark.parametrize("group", ["model", "positions", "optim", "tracker", "launch", "eval"])
 def test_every_file_of_a_group_composes(group: str):
     for name in overrides.options(group):
         assert isinstance(config(f"{group}={name}"), schema.TrainConfig)
+
+
+@pytest.mark.parametrize("name", overrides.options("experiment"))
+def test_an_experiment_that_is_a_sweep_is_not_taken_for_one_run(name: str):
+    """Hydra would drop what is swept, and train whatever the defaults are."""
+    with pytest.raises(ConfigError, match=f"python train.py -m experiment={name}") as refused:
+        config(f"experiment={name}")
+    swept = re.search("a sweep over (.*)[.]\n", str(refused.value))[1].split(", ")
+    chosen = yaml.safe_load((overrides.FOLDER / "experiment" / f"{name}.yaml").read_text())["hydra"]["sweeper"][
+        "params"
+    ]
+    assert swept == [*chosen]
+    one = " ".join(f"{key}={str(values).split(',')[0]}" for key, values in chosen.items())
+    assert isinstance(config(f"experiment={name} {one}"), schema.TrainConfig)
 
 
 def test_yaml_files_hold_a_value_for_every_key():

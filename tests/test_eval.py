@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import torch.nn.functional as F
 from configs.schema import EvalConfig
 from data.corpus import Corpus, prepare
 from data.errors import DataError
-from eval import evaluate, label, write
+from data.records import write
+from eval import evaluate, evaluate_with_control, label
 from model import build
 from model.errors import ModelError
 
@@ -178,6 +180,33 @@ def test_what_cannot_be_measured_is_refused(corpus):
         run(small(), corpus, (8,), protocol="last_k", k=9)
     with pytest.raises(ModelError, match="ntk"):
         run(small("alibi"), corpus, (8,), extension="ntk")
+
+
+def test_another_measurement_does_not_take_the_place_of_one(corpus, tmp_path: Path):
+    """Nor does the control of one; the same measurement may be repeated."""
+    model, said = small("rope"), lambda line: None
+
+    def measure(extension: str, **options):
+        config = EvalConfig(**{**OPTIONS, "ratios": [1.0, 2.0], "control": True, **options})
+        return evaluate_with_control(tmp_path, model, corpus, config, [extension], "fp32", said)
+
+    measure("none")
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".jsonl"}
+    assert sorted(files) == [
+        f"fixed_targets{kind}" for kind in ("-window.json", "-window.parquet", ".json", ".parquet")
+    ]
+    for extension, options, told in (
+        ("none", {"documents": 2}, "fixed_targets.json holds another measurement, with documents=null"),
+        ("none", {"lengths": [16]}, "lengths=[16,32].\nThis one has lengths=[16]"),
+        ("ntk", {"documents": 2}, "fixed_targets-window.json holds another"),
+    ):
+        with pytest.raises(DataError, match=re.escape(told)):
+            measure(extension, **options)
+    measure("none")
+    measure("ntk")
+    measure("none", protocol="last_k")
+    assert {name: (tmp_path / name).read_bytes() for name in files} == files
+    assert (tmp_path / "fixed_targets-ntk.json").is_file()
 
 
 def test_labels_name_what_was_changed(tmp_path: Path):

@@ -12,7 +12,8 @@ from configs.schema import VARIANTS, EvalConfig
 from data.corpus import Corpus, prepare
 from data.errors import DataError
 from data.protocols import base as protocols
-from eval import evaluate, write
+from data.records import write
+from eval import evaluate
 from model import build
 
 LENGTHS = [200, 320]

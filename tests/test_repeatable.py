@@ -16,7 +16,8 @@ MEASURE = f"""
 import sys
 from pathlib import Path
 from configs import checks, hydra_run, schema
-from eval import a_run, evaluate, write
+from data.records import write
+from eval import a_run, evaluate
 for done in sorted(Path(sys.argv[1]).glob("*/done")):
     for protocol in {PROTOCOLS}:
         words = [f"run={{done.parent}}", f"protocol={{protocol}}", "k=4", "documents=4", "lengths=[{LENGTHS}]"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from report_runs import TRAIN_LENGTH, per_token, write_evaluation, write_positions, write_run
 
+from configs.cli import guarded
 from scripts.report import compose, main
 
 REPOSITORY = Path(__file__).parent.parent
@@ -184,7 +185,7 @@ def test_a_resumed_and_a_running_metrics_file(tmp_path):
 
 
 def refusal(capsys, *arguments):
-    assert main(list(map(str, arguments))) == 2
+    assert guarded(lambda: main(list(map(str, arguments)))) == 2
     return capsys.readouterr().err
 
 
@@ -240,5 +241,5 @@ def test_the_command_answers_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "scripts.report", str(tmp_path / "nowhere")]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("report: ")
+    assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 2

@@ -53,13 +53,23 @@ def test_every_state_of_a_run(tmp_path, capsys):
     }
 
 
+def test_runs_further_below_are_listed_and_files_of_wandb_are_not(tmp_path, capsys):
+    run = made(tmp_path / "runs" / "claims" / "text", "pe=rope")
+    inside = run.path / "wandb" / "files"
+    inside.mkdir(parents=True)
+    (inside / "config.yaml").write_text("{}")
+    assert [path.path for path in runs.found([str(tmp_path / "runs")])] == [run.path]
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        runs.found([str(tmp_path / "nowhere")])
+
+
 def test_the_difference_names_what_matters_first(tmp_path):
     first = made(tmp_path, "pe=rope")
     second = made(tmp_path, "pe=alibi seed=1 checkpoint.every=7")
     _, *lines = runs.difference(first.path, second.path)
     keys = [line.split()[0] for line in lines]
     assert {"seed", "pe.name", "pe.base"} < set(keys)
-    assert [line.split()[0] for line in lines if line.endswith("same weights")] == ["checkpoint.every"] == keys[-1:]
+    assert [line.split()[0] for line in lines if line.endswith(" no")] == ["checkpoint.every"] == keys[-1:]
     assert "data.path" not in keys
     assert runs.difference(first.path, first.path) == []
 

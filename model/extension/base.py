@@ -93,7 +93,7 @@ class Extension:
         kinds = dict.fromkeys(kind(leaf) for encoding in encodings for leaf in encoding.leaves())
         return ModelError(
             f"extension={self.name} does not apply to {', '.join(kinds)}: it is for {self.applies_to}.\n"
-            f"Extensions for every encoding: none, window."
+            f"These do: {', '.join(fitting(self.shape, encodings))}"
         )
 
     def ratio(self, factor: float | None, length: int) -> float:
@@ -131,6 +131,11 @@ def make(shape: Shape, extension: Part) -> Extension:
     made = extensions.create(shape, resolved)
     made.name = resolved["name"]
     return made
+
+
+def fitting(shape: Shape, encodings: list[PositionEncoding]) -> list[str]:
+    """Names of the extensions that apply to one of these encodings, as their YAML files have them."""
+    return [name for name in extensions.names() if any(map(make(shape, name).suits, encodings))]
 
 
 def extended(model: Any, extension: Part, length: int) -> Any:
