@@ -21,7 +21,7 @@ from .markers import between, renew
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {
-    "cpu": "Models of 0.1 to 0.5 million parameters, about 40 minutes on two cores.",
+    "cpu": "Models of 0.1 to 0.5 million parameters, 35 minutes on two cores.",
     "gpu": "Models of 5 to 12 million parameters, a few hours on one GPU.",
 }
 GRACE = 60  # seconds to save in, when the time is over
