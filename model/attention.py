@@ -31,7 +31,8 @@ class Prepared:
 
 @dataclass
 class LayerCache:
-    """Keys, values and per-token state of one layer. Keys are raw: mapping them at use is exact for every scheme."""
+    """Keys, values and per-token state of one layer. Keys are raw, and mapped at use: that is exact for every scheme.
+    Where a key stays what it is once it is mapped (`keys_stay`) it is mapped first, and not again at every token."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
@@ -64,6 +65,9 @@ class Attention(nn.Module):
     ) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (-1, self.head_dim)).split((self.heads, self.kv_heads, self.kv_heads), 2)
         q, k = self.q_norm(q), self.k_norm(k)
+        mapped = cache is not None and encoding.keys_stay and context.contiguous and not encoding.length_dependent
+        if mapped:
+            k = encoding.map_k(k.transpose(1, 2), context, prepared.value, {}).transpose(1, 2)
         tokens = {"k": k, "v": v, **encoding.state(x)}
         if cache is not None:
             tokens = cache.append(tokens)
@@ -72,7 +76,7 @@ class Attention(nn.Module):
 
         q = q[:, q.shape[1] - context.queries :]
         q = encoding.map_q(q.transpose(1, 2), context, prepared.value, state)
-        k = encoding.map_k(k, context, prepared.value, state)
+        k = k if mapped else encoding.map_k(k, context, prepared.value, state)
         digest = encoding.digest(state, context)
         view = View(encoding, context, prepared.value, prepared.table, digest, self.head_dim**-0.5, prepared.memo)
         o = attend(q, k, v, view, kernel)  # (B, H, Tq, d)

@@ -76,6 +76,22 @@ def test_a_random_plan_draws_once_and_generates_what_it_would_score(plan: str) -
     assert torch.equal(logits[:, 29:].argmax(-1), text[:, 30:])
 
 
+@pytest.mark.parametrize("name", ["rope", "fope", "rope_window", "rope_alibi"])
+def test_a_key_that_stays_is_turned_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, turned = shared(name), []
+    for leaf in (leaf for encoding in model.encodings for leaf in encoding.leaves() if leaf.overrides("map_k")):
+
+        def spy(k: Tensor, *args, really=leaf.map_k) -> Tensor:
+            turned.append(k.shape[2])
+            return really(k, *args)
+
+        monkeypatch.setattr(leaf, "map_k", spy)
+    generate(model, tokens(1, 20), 4, temperature=0)
+    layers = turned.count(20)
+    assert layers > 0
+    assert turned == [20] * layers + [1] * 3 * layers
+
+
 def test_sampling_is_repeated_from_its_generator_and_leaves_the_model_as_it_was() -> None:
     model = tiny("rope", dropout=0.5).train()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}

@@ -109,6 +109,7 @@ class PositionEncoding(nn.Module):
     relative = False  # attention depends on differences of positions only
     max_positions: int | None = None  # hard limit on the position (a learned table)
     length_dependent = False  # what a prefix computes changes with `total_length`
+    keys_stay = False  # `map_k` looks at a token and its position alone, and takes the last tokens as well as all
     per_layer = False  # each layer has its own copy of the parameters
     whole_positions = False  # positions or distances index something, so fractions have no meaning
     reads: tuple[int, ...] = ()  # where a plan has two ids a token, those that it reads; () is at home with one only
@@ -132,7 +133,8 @@ class PositionEncoding(nn.Module):
         return q
 
     def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
-        """Keys (B, H_kv, T, d) -> (B, H_kv, T, d'). The cache holds them raw, so this sees all of them each time."""
+        """Keys (B, H_kv, T, d) -> (B, H_kv, T, d'). The cache holds them raw, so this sees all of them each time; under
+        `keys_stay` only those of the last T tokens that are new."""
         return k
 
     def state(self, x: Tensor) -> State:

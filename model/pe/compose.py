@@ -23,6 +23,7 @@ class Composition(PositionEncoding):
         self.members = tuple(members)
         self.parts = nn.ModuleDict({str(i): part for i, part in enumerate(members) if part not in elsewhere})
         self.relative = all(part.relative for part in members)
+        self.keys_stay = all(part.keys_stay or not part.overrides("map_k") for part in members)
         self.length_dependent = any(part.length_dependent for part in members)
         self.whole_positions = any(part.whole_positions for part in members)
         for hook in ("scores", "sink", "values"):

@@ -25,6 +25,8 @@ class Fope(PositionEncoding):
     drawn once, from a fixed seed.
     """
 
+    keys_stay = True
+
     def __init__(
         self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], gain: float, learned: bool
     ):
@@ -78,4 +80,4 @@ class Fope(PositionEncoding):
         return rotate(q, Rotation(*(x.repeat_interleave(group, 1) for x in (last.cos, last.sin))), self.layout)
 
     def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
-        return rotate(k, prepared, self.layout)
+        return rotate(k, prepared.last(k.shape[2]), self.layout)

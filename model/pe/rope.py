@@ -20,6 +20,7 @@ class Rope(PositionEncoding):
     """
 
     relative = True
+    keys_stay = True
     plain = True  # a rotation of queries and keys by their positions and nothing else: regions may be put over it
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], partial: float):
@@ -51,4 +52,4 @@ class Rope(PositionEncoding):
         return rotate(q, prepared.last(context.queries), self.layout)
 
     def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
-        return rotate(k, prepared, self.layout)
+        return rotate(k, prepared.last(k.shape[2]), self.layout)

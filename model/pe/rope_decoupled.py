@@ -21,7 +21,7 @@ class RopeDecoupled(Rope):
     channels: extra channels a head.
     """
 
-    plain = False
+    keys_stay = plain = False
     per_layer = True
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], channels: int):
