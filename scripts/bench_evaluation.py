@@ -1,9 +1,10 @@
 """Part `evaluation`: tokens/s and peak memory of scoring one long sequence, for each scheme and length.
 
-Each scheme has a process of its own, so that the peak is its own. Memory is the highest resident size during the
-forward pass minus the resident size before it, when the model was built and had run once on a few tokens: weights,
-library and first-use buffers are not counted. On CUDA it is what torch's allocator handed out. Then the scheme and NoPE
-are timed in turn, in the same process; not at all if rounds=0, for memory does not mind a busy machine.
+Memory is the highest resident size during the forward pass minus the resident size before it, when the model was built
+and had run once on a few tokens: weights, library and first-use buffers are not counted. Each scheme has a process of
+its own for it, in which what is freed goes back to the system at once, for otherwise the figure is as much about the
+allocator. On CUDA it is what torch's allocator handed out. Another process then times the scheme and NoPE in turn; none
+if rounds=0, for memory does not mind a busy machine.
 """
 
 import argparse
@@ -50,28 +51,38 @@ class Evaluation:
 def run(job: Evaluation, device: torch.device) -> Row:
     rows = []
     for scheme in job.schemes:
-        rows += _in_a_process(job, scheme, device)
+        rows += _measured(job, scheme, device)
     model = {key: value for key, value in asdict(job.shape).items() if key not in ("length", "batch")}
     settings = {"model": model, "precision": resolve(job.precision, device), "trained": TRAINED}
     return {"settings": settings, "rounds": job.rounds, "rows": rows}
 
 
-def _in_a_process(job: Evaluation, scheme: str, device: torch.device) -> list[Row]:
-    """One row for each length, or one with `refused`."""
+def _measured(job: Evaluation, scheme: str, device: torch.device) -> list[Row]:
+    """One row for each length, with what was measured, or with `refused`."""
+    known = {"scheme": scheme, "family": facts(scheme).family}
+    rows = [known | row for row in _in_a_process(job, scheme, "memory", device)]
+    for row, speed in zip(rows, _in_a_process(job, scheme, "speed", device) if job.rounds else [], strict=False):
+        row |= {key: value for key, value in speed.items() if key != "refused"}
+    return rows
+
+
+def _in_a_process(job: Evaluation, scheme: str, kind: str, device: torch.device) -> list[Row]:
     words = {
-        "scheme": scheme, "lengths": job.lengths, "shape": asdict(job.shape), "precision": job.precision,
+        "scheme": scheme, "lengths": sorted(job.lengths), "shape": asdict(job.shape), "precision": job.precision,
         "rounds": job.rounds, "limit": job.limit, "device": device.type, "threads": torch.get_num_threads(),
+        "kind": kind,
     }  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    if kind == "memory":
+        environment["MALLOC_MMAP_THRESHOLD_"] = str(MIB)
     command = [sys.executable, "-m", "scripts.bench_evaluation", json.dumps(words)]
-    known = {"scheme": scheme, "family": facts(scheme).family}
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=3 * job.limit)
     except subprocess.TimeoutExpired:
-        return [known | {"length": length, "refused": TOO_SLOW} for length in job.lengths]
+        return [{"length": length, "refused": TOO_SLOW} for length in sorted(job.lengths)]
     if done.returncode:
         raise RuntimeError(f"measuring {scheme} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return [known | row for row in json.loads(done.stdout.splitlines()[-1])]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def child(words: Row) -> list[Row]:
@@ -79,32 +90,32 @@ def child(words: Row) -> list[Row]:
     torch.set_num_threads(words["threads"])
     shape, device = Shape(**words["shape"]), torch.device(words["device"])
     started, rows = time.perf_counter(), []
-    try:
-        model = build(shape.vocabulary, TRAINED, shape.model, words["scheme"]).to(device).eval()
-    except ModelError as error:
-        return [{"length": length, "refused": str(error).splitlines()[0]} for length in words["lengths"]]
-    score(model, 64, words["precision"])()  # first-use buffers of the libraries
-    peaks: dict[int, float] = {}
-    for length in sorted(words["lengths"]):  # memory first, before a second model is there
-        if time.perf_counter() - started > words["limit"] / 3:
-            break
+    for length in words["lengths"]:
+        row: Row = {"length": length}
         try:
-            peaks[length] = peak(score(model, length, words["precision"]), device) / MIB
+            model, nope = (
+                build(shape.vocabulary, TRAINED, shape.model, name).to(device).eval()
+                for name in (words["scheme"], "nope")
+            )
+            model.check_length(length)
+            if time.perf_counter() - started > words["limit"]:
+                row["refused"] = TOO_SLOW
+            elif words["kind"] == "memory":
+                score(model, 64, words["precision"])()  # first-use buffers of the libraries
+                row |= {"peak_mib": peak(score(model, length, words["precision"]), device) / MIB}
+            else:
+                row |= _speed(model, nope, length, words, device)
+            row["content"] = by_content(model)
         except ModelError as error:
-            rows.append({"length": length, "refused": str(error).splitlines()[0]})
-    nope = build(shape.vocabulary, TRAINED, shape.model, "nope").to(device).eval()
-    for length, mib in peaks.items():
-        if time.perf_counter() - started > words["limit"]:
-            break
-        row = {"length": length, "peak_mib": mib, "content": by_content(model)}
-        if words["rounds"]:
-            pair = {name: score(m, length, words["precision"]) for name, m in (("it", model), ("nope", nope))}
-            seconds = medians(interleaved(pair, words["rounds"], device, warmup=int(length < 8192)))
-            row |= {"tokens_per_s": length / seconds["it"], "of_nope": seconds["nope"] / seconds["it"]}
+            row["refused"] = str(error).splitlines()[0]
         rows.append(row)
-    measured = {row["length"] for row in rows}
-    rows += [{"length": n, "refused": TOO_SLOW} for n in words["lengths"] if n not in measured]
-    return sorted(rows, key=lambda row: row["length"])
+    return rows
+
+
+def _speed(model: Transformer, nope: Transformer, length: int, words: Row, device: torch.device) -> Row:
+    pair = {name: score(each, length, words["precision"]) for name, each in (("it", model), ("nope", nope))}
+    seconds = medians(interleaved(pair, words["rounds"], device, warmup=int(length < 8192)))
+    return {"tokens_per_s": length / seconds["it"], "of_nope": seconds["nope"] / seconds["it"]}
 
 
 def score(model: Transformer, length: int, precision: str) -> Work:

@@ -6,6 +6,7 @@ from ..shape import Shape
 from .base import Block, PositionEncoding, require
 
 EPSILON = 1e-6  # as in the released code
+PAIRS = 2**15  # of a query and a key that the network sees at once: its `hidden` float32 numbers stay in the cache
 
 
 class Fire(PositionEncoding):
@@ -47,5 +48,9 @@ class Fire(PositionEncoding):
             furthest = torch.maximum(block.query_positions.float(), (self.m.float() * self.threshold).abs())
             distance = block.distance().clamp(min=0).float()
             ratio = self.psi(distance) / (self.psi(furthest)[..., None] + EPSILON)  # (B|1, tq, tk)
-            hidden = F.relu(F.linear(ratio[..., None], self.hidden.weight.float(), self.hidden.bias.float()))
-            return F.linear(hidden, self.out.weight.float()).movedim(-1, 1)
+            return torch.cat([self.network(rows) for rows in ratio.split(max(1, PAIRS // ratio.shape[2]), 1)], 2)
+
+    def network(self, ratio: Tensor) -> Tensor:
+        """f at (B|1, rows, tk): (B|1, H, rows, tk)."""
+        hidden = F.relu(F.linear(ratio[..., None], self.hidden.weight.float(), self.hidden.bias.float()))
+        return F.linear(hidden, self.out.weight.float()).movedim(-1, 1)
