@@ -44,7 +44,7 @@ def require_fitting(values: dict[str, Any], said: list[str]) -> None:
     odd = [(name, rules["of"]) for name, _, rules in dotted_keys(EvalConfig) if name in named and "of" in rules]
     protocol = options.get("protocol") or usual_protocol(values) if odd else None
     for name, wanted in odd:
-        if protocol not in wanted:
+        if protocol not in wanted and options[name] is not None:
             given = f"{named[name]}={show(options[name])}"
             raise ConfigError(
                 f"{given} is an option of {' and '.join(wanted)}, and this is {prefix}protocol={protocol}.\n"
