@@ -212,10 +212,12 @@ def evaluate_with_control(
     if options.control and "window" not in map(label, fitting):
         fitting.append("window")
     if not replace_others:
-        protocol, selections = asked(data, options, lengths)
-        new = measurement(data, protocol, selections)
-        for extension in fitting:
-            require_room(place(folder, protocol.label, label(extension)), new, lengths)
+        name = protocols.create(options).label
+        there = [path for path in (place(folder, name, label(each)) for each in fitting) if path.is_file()]
+        if there:  # asking what is scored takes time where text has to be made up
+            new = measurement(data, *asked(data, options, lengths))
+            for path in there:
+                require_room(path, new, lengths)
     return [evaluate_into(folder, model, data, options, lengths, extension, precision, say) for extension in fitting]
 
 

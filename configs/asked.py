@@ -5,14 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .errors import ConfigError
-from .run_folder import the_run
+from .run_folder import RunFolder, the_run
 from .schema import EvalConfig
 from .validate import dotted_keys, show
 
-DATASET = "data.dataset"  # named, not imported: nothing here depends on data/
+# Knows which options a source of data has and how it is measured. Named, not imported: nothing here depends on data/.
+DATASET = "data.dataset"
 # What is no longer what the run meant once one of these was said; else a run is measured again as it was.
 DEPENDENT = {
     "data": ("protocol", "lengths", "ratios", "targets"),
@@ -61,5 +60,5 @@ def usual_protocol(values: dict[str, Any]) -> str:
 
 def stored(run: str | None) -> dict[str, Any]:
     """The configuration of a run; empty if there is none, for others to complain about. Raises ConfigError."""
-    file = Path(the_run(run)) / "config.yaml" if run else None
-    return (yaml.safe_load(file.read_text()) or {}) if file and file.is_file() else {}
+    folder = RunFolder(Path(the_run(run))) if run else None
+    return (folder.config() or {}) if folder and folder.started else {}

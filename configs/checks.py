@@ -8,21 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from model.extension.registry import extensions
 from model.pe.registry import resolve
 from model.positions.registry import plans
 
+from .asked import DATASET
 from .errors import ConfigError
 from .initial import inherited
-from .run_folder import the_run
+from .run_folder import RunFolder, the_run
 from .schema import DataConfig, EvalConfig, EvalRunConfig, OptimConfig, TrainConfig
 from .validate import build, closest, typed
 
-# Knows which options a source of data has and what more there is to say about them. Named, not imported: nothing here
-# depends on data/, and a check that would import torch has no place in front of one that would not.
-DATASET = "data.dataset"
+# Named, not imported: a check that would import torch has no place in front of one that would not.
 ORIGIN = "model.origin"
 
 
@@ -91,7 +88,7 @@ def check_model_folder(config: EvalRunConfig) -> None:
 def stored(config: EvalRunConfig) -> dict[str, Any]:
     """The configuration in the model's own folder."""
     if config.run is not None:
-        return yaml.safe_load((Path(config.run) / "config.yaml").read_text())
+        return RunFolder(Path(config.run)).config()
     return json.loads((Path(str(config.hf)) / "config.json").read_text())
 
 

@@ -49,9 +49,7 @@ def write(record: Row, table: pa.Table, folder: Path) -> Path:
 
 
 def require_room(path: Path, new: Row, lengths: list[int]) -> None:
-    """Raise DataError if there is a record at `path` of another measurement than `new` at these lengths."""
-    if not path.is_file():
-        return
+    """Raise DataError if the record at `path` is of another measurement than `new` at these lengths."""
     record = json.loads(path.read_text())
     there = dict(_flat({**{key: record.get(key) for key in new}, "lengths": [row["length"] for row in record["rows"]]}))
     ours = dict(_flat({**new, "lengths": lengths}))
