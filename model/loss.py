@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+UNSCORED = -100  # a target that is not scored, as in torch.nn.functional.cross_entropy
+
 # Logits held at a time, and the fewest tokens of a block. On a CPU 4 MiB in float32 stay near the cache; training wants
 # more, since each block costs a pass over the gradient of the whole weight. Accelerators want large products.
 EVALUATION, TRAINING, ACCELERATOR = (2**20, 64), (2**21, 256), (2**27, 256)
@@ -44,15 +46,26 @@ def token_hits(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 
 def mean_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy, a scalar with gradient: hidden (N, D), weight (V, D), targets (N,)."""
-    return _MeanNLL.apply(hidden, weight, targets, _compute_dtype(hidden))
+    """Mean cross-entropy of the scored targets, a scalar with gradient: hidden (..., D), weight (V, D), targets (...)."""
+    scored = targets != UNSCORED
+    looking_is_free = targets.device.type == "cpu" and not torch.compiler.is_compiling()
+    if looking_is_free and not scored.all():  # elsewhere the host would wait for the device: there they are masked
+        hidden, targets = hidden[scored], targets[scored]
+    return _MeanNLL.apply(hidden.reshape(-1, hidden.shape[-1]), weight, targets.reshape(-1), _compute_dtype(hidden))
 
 
 class _MeanNLL(torch.autograd.Function):
+    """hidden (N, D), weight (V, D), targets (N,); products in `dtype`. With p = exp(x) / z the gradient of the logits x
+    is p - onehot. The blocks share their buffers: fresh memory for each costs as much as a pass over it."""
+
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        rows, count = _rows(weight, TRAINING), max(1, len(targets))
+        rows = max(1, min(_rows(weight, TRAINING), len(targets)))
+        scored = (targets != UNSCORED)[:, None]
+        count = scored.sum().clamp(min=1)
+        places = targets.clamp(min=0)[:, None]
         w = weight.to(dtype)
+        logits, floats = (hidden.new_empty(rows, len(weight), dtype=d) for d in (dtype, torch.float32))
         total = torch.zeros((), device=hidden.device)
         need = any(ctx.needs_input_grad[:2])
         d_hidden = torch.empty_like(hidden) if need else None
@@ -60,15 +73,17 @@ class _MeanNLL(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(targets), rows):
                 part = slice(start, start + rows)
-                h, t = hidden[part].to(dtype), targets[part, None]
-                logp = torch.log_softmax(h @ w.T, dim=-1, dtype=torch.float32)
-                total -= logp.gather(1, t).sum()
+                h, t, known = hidden[part].to(dtype), places[part], scored[part]
+                g = torch.mm(h, w.T, out=logits[: len(t)])
+                x = floats[: len(t)].copy_(g)
+                largest, of_target = x.amax(1, keepdim=True), x.gather(1, t)
+                z = x.sub_(largest).exp_().sum(1, keepdim=True)
+                total += ((z.log() + largest - of_target) * known).sum()
                 if d_hidden is not None and d_weight is not None:
-                    g = logp.exp_()  # d loss / d logits = p - onehot
-                    g.scatter_add_(1, t, torch.full_like(t, -1, dtype=torch.float32))
-                    g = g.to(dtype)
-                    d_hidden[part] = g @ w
-                    d_weight += g.T @ h
+                    p = x.div_(z)
+                    g.copy_(p.scatter_add_(1, t, torch.full_like(t, -1, dtype=torch.float32)))
+                    d_hidden[part] = (g @ w) * known
+                    d_weight += g.T @ (h * known)
         if d_hidden is not None and d_weight is not None:
             ctx.save_for_backward(d_hidden.div_(count), d_weight.div_(count).to(weight.dtype))
         return total / count

@@ -34,6 +34,11 @@ class Blocks:
     reach: int | None
     chunk: int
 
+    @property
+    def kept(self) -> bool:
+        """Whether the backward reads stored weights."""
+        return self.keys <= KEEP
+
     def __iter__(self) -> Iterator[tuple[slice, slice, slice]]:
         """Rows and columns as indices of tokens, and the rows' place among the queries."""
         offset = self.keys - self.queries
@@ -53,8 +58,12 @@ def attention(
     table (H|1, n >= T) float32: the bias at distance 0, 1, ...  sink (H,): logit of a key without a value, or None.
     """
     padded = F.pad(table.float()[:, : k.shape[2]], (chunk, 0), value=NEVER)  # negative distances: the future
-    blocks = Blocks(q.shape[2], k.shape[2], reach, chunk)
-    return _Attention.apply(q, k.flip(2), v.flip(2), padded, sink, scale, blocks)
+    reverse, blocks = (k.flip(2), v.flip(2)), Blocks(q.shape[2], k.shape[2], reach, chunk)
+    if torch.compiler.is_compiling():
+        from . import toeplitz_op  # it imports this file
+
+        return toeplitz_op.attention(q, *reverse, padded, sink, scale, blocks)
+    return _Attention.apply(q, *reverse, padded, sink, scale, blocks)
 
 
 def hankel(source: Tensor, first: int, rows: int, columns: int) -> Tensor:
@@ -75,50 +84,68 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v, padded, sink, scale, blocks):
-        out = q.new_empty(*q.shape[:3], v.shape[3])
-        keep = any(ctx.needs_input_grad) and blocks.keys <= KEEP
-        kept = []
-        for rows, columns, local in blocks:
-            back, bias = _reversed(blocks, columns), _bias(padded, blocks, rows, columns)
-            weights = q.new_empty(*q.shape[:2], *bias.shape[1:]) if keep else None
-            for group in _groups(q, bias):
-                w = _weights(q[group, :, local], k[group, :, back], bias, sink, scale)
-                out[group, :, local] = w @ v[group, :, back]
-                if weights is not None:
-                    weights[group] = w
-            kept.append(weights)
-        ctx.save_for_backward(q, k, v, padded, sink, *(kept if keep else []))
-        ctx.scale, ctx.blocks, ctx.keep = scale, blocks, keep
+        out, *kept = forward(q, k, v, padded, sink, scale, blocks, any(ctx.needs_input_grad))
+        ctx.save_for_backward(q, k, v, padded, sink, *kept)
+        ctx.scale, ctx.blocks = scale, blocks
         return out
 
     @staticmethod
     def backward(ctx, d_out):
         q, k, v, padded, sink, *kept = ctx.saved_tensors
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        d_padded = torch.zeros_like(padded) if ctx.needs_input_grad[3] else None
-        d_sink = torch.zeros_like(sink) if sink is not None else None
-        for number, (rows, columns, local) in enumerate(ctx.blocks):
-            back, bias = _reversed(ctx.blocks, columns), _bias(padded, ctx.blocks, rows, columns)
-            d_bias = torch.zeros(bias.shape, device=q.device) if d_padded is not None else None
-            for group in _groups(q, bias):
-                qg, kg, vg, dg = q[group, :, local], k[group, :, back], v[group, :, back], d_out[group, :, local]
-                w = kept[number][group] if ctx.keep else _weights(qg, kg, bias, sink, ctx.scale)
-                dw = dg @ vg.transpose(2, 3)
-                # w * (dw - sum(dw * w)), with a sink too
-                ds = torch.ops.aten._softmax_backward_data(dw, w, -1, w.dtype)
-                dq[group, :, local] = scaled_scores(ds, kg.transpose(2, 3), ctx.scale)
-                dk[group, :, back] += scaled_scores(ds.transpose(2, 3), qg.transpose(2, 3), ctx.scale)
-                dv[group, :, back] += w.transpose(2, 3) @ dg
-                if d_bias is not None:
-                    d_bias += ds.sum(0, dtype=torch.float32).sum_to_size(bias.shape)
-                if d_sink is not None:  # the sink's weight is what is missing to 1, its value 0
-                    missing = 1 - w.float().sum(-1)
-                    d_sink -= (missing * (dw.float() * w.float()).sum(-1)).sum((0, 2)).to(d_sink.dtype)
-            if d_bias is not None and d_padded is not None:
-                first = _first(ctx.blocks, rows, columns)
-                sums = antidiagonal_sums(d_bias)
-                d_padded[:, first : first + sums.shape[1]] += sums
+        wanted = ctx.needs_input_grad[3]
+        dq, dk, dv, d_padded, d_sink = backward(d_out, q, k, v, padded, sink, kept, ctx.scale, ctx.blocks, wanted)
         return dq, dk, dv, d_padded, d_sink, None, None
+
+
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, padded: Tensor, sink: Tensor | None, scale: float, blocks: Blocks, gradients: bool
+) -> list[Tensor]:
+    """The output, and behind it the weights of each block if `gradients` are wanted and they are kept."""
+    out = q.new_empty(*q.shape[:3], v.shape[3])
+    kept = []
+    for rows, columns, local in blocks:
+        back, bias = _reversed(blocks, columns), _bias(padded, blocks, rows, columns)
+        weights = q.new_empty(*q.shape[:2], *bias.shape[1:]) if gradients and blocks.kept else None
+        for group in _groups(q, bias):
+            w = _weights(q[group, :, local], k[group, :, back], bias, sink, scale)
+            out[group, :, local] = w @ v[group, :, back]
+            if weights is not None:
+                weights[group] = w
+        if weights is not None:
+            kept.append(weights)
+    return [out, *kept]
+
+
+def backward(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, padded: Tensor, sink: Tensor | None, kept: list[Tensor],
+    scale: float, blocks: Blocks, table: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+    """Gradients of q, k, v, of the padded table if that is wanted (`table`), and of the sink if there is one."""
+    dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    d_padded = torch.zeros_like(padded) if table else None
+    d_sink = torch.zeros_like(sink) if sink is not None else None
+    for number, (rows, columns, local) in enumerate(blocks):
+        back, bias = _reversed(blocks, columns), _bias(padded, blocks, rows, columns)
+        d_bias = torch.zeros(bias.shape, device=q.device) if d_padded is not None else None
+        for group in _groups(q, bias):
+            qg, kg, vg, dg = q[group, :, local], k[group, :, back], v[group, :, back], d_out[group, :, local]
+            w = kept[number][group] if kept else _weights(qg, kg, bias, sink, scale)
+            dw = dg @ vg.transpose(2, 3)
+            # w * (dw - sum(dw * w)), with a sink too
+            ds = torch.ops.aten._softmax_backward_data(dw, w, -1, w.dtype)
+            dq[group, :, local] = scaled_scores(ds, kg.transpose(2, 3), scale)
+            dk[group, :, back] += scaled_scores(ds.transpose(2, 3), qg.transpose(2, 3), scale)
+            dv[group, :, back] += w.transpose(2, 3) @ dg
+            if d_bias is not None:
+                d_bias += ds.sum(0, dtype=torch.float32).sum_to_size(bias.shape)
+            if d_sink is not None:  # the sink's weight is what is missing to 1, its value 0
+                missing = 1 - w.float().sum(-1)
+                d_sink -= (missing * (dw.float() * w.float()).sum(-1)).sum((0, 2)).to(d_sink.dtype)
+        if d_bias is not None and d_padded is not None:
+            first = _first(blocks, rows, columns)
+            sums = antidiagonal_sums(d_bias)
+            d_padded[:, first : first + sums.shape[1]] += sums
+    return dq, dk, dv, d_padded, d_sink
 
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor, sink: Tensor | None, scale: float) -> Tensor:

@@ -12,6 +12,7 @@ Shapes: B batch, T tokens, D width, V vocabulary.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,13 +24,11 @@ from torch.utils.checkpoint import checkpoint
 from .attention import MLP, Attention, LayerCache, Prepared
 from .config import ModelConfig
 from .errors import ModelError
-from .loss import mean_nll, token_hits, token_nll
+from .loss import UNSCORED, mean_nll, token_hits, token_nll
 from .norm import norm
 from .pe.base import Context, Encodings, PositionEncoding
 from .positions.base import PositionPlan, Sequences
 from .shape import Shape
-
-UNSCORED = -100  # a target that is not scored, as in torch.nn.functional.cross_entropy
 
 
 @dataclass
@@ -81,6 +80,7 @@ class Transformer(nn.Module):
         self.config: dict[str, Any] = {}  # what `model.build` was given; checkpoints keep it
         self.shape, self.vocab_size, self.train_length = shape, vocab_size, shape.train_length
         self.plan, self.dropout, self.kernel = plan, config.dropout, "auto"
+        self.compiled: Callable[..., Tensor] | None = None
         self.checkpoint_activations = False  # in training compute a layer again rather than keep what it computed
         self.embedding = nn.Embedding(vocab_size, shape.width)
         self.embedding_norm = norm(config, shape.width) if config.embedding_norm else nn.Identity()
@@ -114,13 +114,19 @@ class Transformer(nn.Module):
         documents: (B, T) number of the document of each token, for packed rows: attention stays inside a document.
         generator: what a random position plan draws from (see `positions.base.Drawn`).
         """
-        x = self.hidden(tokens, cache, documents, generator)
         if targets is None:
-            return F.linear(x, self.output_weight).float()
-        scored = targets != UNSCORED
-        if scored.all():
-            return mean_nll(x.flatten(0, 1), self.output_weight, targets.flatten())
-        return mean_nll(x[scored], self.output_weight, targets[scored])
+            return F.linear(self.hidden(tokens, cache, documents, generator), self.output_weight).float()
+        context = self._context(tokens, cache, documents, generator)
+        mean_loss = self.compiled or Transformer._mean_loss
+        return mean_loss(self, targets, *self._begin(tokens, context), context, cache)
+
+    def _mean_loss(self, targets: Tensor, *begun) -> Tensor:
+        return mean_nll(self._run(*begun), self.output_weight, targets)
+
+    def compile(self, **options) -> None:
+        """torch.compile what `forward` does with targets, from the first layer on. What comes before is done once: to
+        draw positions is for Python, and angles and biases the compiler would compute anew in every layer."""
+        self.compiled = torch.compile(Transformer._mean_loss, **options)
 
     def loss(self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Mean cross-entropy over the scored targets, in nats; the logits are never all in memory."""
@@ -165,12 +171,21 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Normalised outputs of the last layer (B, T, D); (B, last, D) where those of the last tokens are enough."""
         context = self._context(tokens, cache, documents, generator)
+        return self._run(*self._begin(tokens, context), context, cache, last)
+
+    def _begin(self, tokens: Tensor, context: Context) -> tuple[Tensor, list[Prepared]]:
+        """What is done once: the input of the first layer (B, T, D), and what the encodings prepare for all layers."""
         x = self.embedding_norm(self.embedding(tokens))
         for leaf in self._leaves():
             x = leaf.embed(x, context)
         if self.dropout:
             x = F.dropout(x, self.dropout, self.training)
-        prepared = [Prepared.of(encoding, context) for encoding in self.encodings]
+        return x, [Prepared.of(encoding, context) for encoding in self.encodings]
+
+    def _run(
+        self, x: Tensor, prepared: list[Prepared], context: Context, cache: Cache | None, last: int | None = None
+    ) -> Tensor:
+        """All layers and the last norm."""
         for index, layer in enumerate(self.layers):
             which = self.encoding_of_layer[index]
             if layer is self.layers[-1] and last is not None and last < context.queries:
@@ -183,7 +198,7 @@ class Transformer(nn.Module):
             else:
                 x = layer(*inputs)
         if cache is not None:
-            cache.length += tokens.shape[1]
+            cache.length = context.total_length
         return self.norm(x)
 
     def new_cache(self, capacity: int | None = None) -> Cache:

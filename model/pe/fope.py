@@ -43,27 +43,21 @@ class Fope(PositionEncoding):
             f"train.length={shape.train_length}: the fastest pair takes 6.28 tokens a turn, so none turns.\n"
             f"Try train.length=128",
         )
-        self.layout, self.gain, self.learned = layout, gain, learned
+        self.layout, self.gain = layout, gain
         self.series = min(len(self.theta), shape.head_dim // 4)
+        size = shape.kv_heads, len(self.theta), self.series
         if learned:
-            self.weight = nn.Parameter(torch.empty(2, shape.kv_heads, len(self.theta), self.series))
+            self.weight = nn.Parameter(torch.empty(2, *size))
+        # Not a buffer: it stays float32 and on the CPU, whatever becomes of the model.
+        self.fixed = None if learned else mixture(*size, gain, torch.Generator().manual_seed(0))
 
     def reset(self, generator: torch.Generator) -> None:
         with torch.no_grad():
-            self.weight.copy_(self._draw(generator))
+            self.weight.copy_(mixture(*self.weight.shape[1:], self.gain, generator))
 
     def mixture(self, device: torch.device | None = None) -> Tensor:
         """How cos [0] and sin [1] of the frequencies mix into those of the pairs, float32 (2, H_kv, n, series)."""
-        return self.weight.float() if self.learned else self._draw(torch.Generator().manual_seed(0)).to(device)
-
-    def _draw(self, generator: torch.Generator) -> Tensor:
-        n, heads = len(self.theta), self.shape.kv_heads
-        main = torch.zeros(n, self.series, device=generator.device)
-        step = math.ceil(n / self.series)
-        for pair in range(math.ceil(n / step)):
-            main[pair * step, pair] = 1
-        noise = [torch.empty(heads, n, self.series, device=generator.device) for _ in range(2)]
-        return torch.stack([main + nn.init.xavier_normal_(x, self.gain, generator=generator) for x in noise])
+        return self.weight.float() if self.fixed is None else self.fixed.to(device)
 
     def prepare(self, context: Context) -> Rotation:
         device = context.positions.device
@@ -81,3 +75,13 @@ class Fope(PositionEncoding):
 
     def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
         return rotate(k, prepared.last(k.shape[2]), self.layout)
+
+
+def mixture(heads: int, n: int, series: int, gain: float, generator: torch.Generator) -> Tensor:
+    """The identity, each of `series` frequencies for several pairs, plus noise: float32 (2, heads, n, series)."""
+    main = torch.zeros(n, series, device=generator.device)
+    step = math.ceil(n / series)
+    for pair in range(math.ceil(n / step)):
+        main[pair * step, pair] = 1
+    noise = [torch.empty(heads, n, series, device=generator.device) for _ in range(2)]
+    return torch.stack([main + nn.init.xavier_normal_(x, gain, generator=generator) for x in noise])

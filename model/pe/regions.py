@@ -63,7 +63,7 @@ class Regions(PositionEncoding):
         queries, keys = zip(*self.regions(q, k), strict=True)
         region = self.region(block.query_positions[:, :, None], block.key_positions[:, None, :]).to(torch.int8)[:, None]
         pieces = []
-        for start, stop, numbers in _segments(region):
+        for start, stop, numbers in _segments(region, len(queries)):
             piece = None
             for number in numbers:
                 dots = scaled_scores(queries[number], keys[number][:, :, start:stop], scale)
@@ -72,8 +72,11 @@ class Regions(PositionEncoding):
         return torch.cat(pieces, -1) if len(pieces) > 1 else pieces[0]
 
 
-def _segments(region: Tensor) -> list[tuple[int, int, range]]:
-    """Ranges of columns of a block and the regions that occur in each: most columns need one product, not all."""
+def _segments(region: Tensor, count: int) -> list[tuple[int, int, range]]:
+    """Ranges of columns of a block and the regions that occur in each: most columns need one product, not all `count`.
+    """
+    if torch.compiler.is_compiling():  # a graph cannot look at numbers
+        return [(0, region.shape[-1], range(count))]
     low, high = region.flatten(0, 2).aminmax(dim=0)
     bounds, counts = torch.unique_consecutive(torch.stack([low, high]), dim=1, return_counts=True)
     segments, start = [], 0
