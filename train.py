@@ -142,7 +142,7 @@ def set_up(config: TrainConfig, ranks: Ranks, found: checkpoint.Checkpoint | Non
     torch.manual_seed(config.seed * 1000003 + ranks.rank)  # dropout; all else has generators of its own
     model.checkpoint_activations = loop.checkpoint_activations
     tokens, size = loop.batch * loop.length // ranks.world, model.parameter_count()
-    if worth_compiling(loop.compile, ranks.device, loop.precision, loop.steps, tokens, size, len(model.layers)):
+    if worth_compiling(loop.compile, ranks.device, loop.steps, tokens, size, len(model.layers)):
         model.compile()
     wrapped = parallel.wrap(model, ranks, loop.parallel)
     optimizer = build_optimizer(model, optim.name, optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)

@@ -1,12 +1,13 @@
 """Whether a training run is worth compiling."""
 
 import shutil
+import warnings
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
 from .errors import ModelError
-from .precision import resolve
 
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
@@ -25,21 +26,22 @@ class Cost:
     launches: float
 
 
-# CPU: measured with torch 2.13, 8 to 24 s for 1.1 to 1.2 times the speed in float32, and nothing in bf16. A core does
-# 0.1 TFLOP/s. CUDA: careful guesses on the side of not compiling; nothing of ours has been measured there.
-CPU = Cost(seconds=24.0, gain=0.1, flops=1e11, launches=0.0)
+# CPU: measured on two cores, 10 to 40 s for a saving of 8 to 10 % of a step in float32 and 10 to 25 % in bf16 (docs/
+# benchmarks.md). A core does 0.1 TFLOP/s. CUDA: careful guesses on the side of not compiling; nothing of ours has been
+# measured there.
+CPU = Cost(seconds=40.0, gain=0.1, flops=1e11, launches=0.0)
 CUDA = Cost(seconds=90.0, gain=0.2, flops=3e14, launches=2e-3)
 
 
 def worth_compiling(
-    wanted: bool | str, device: torch.device, precision: str, steps: int, tokens: int, parameters: int, layers: int
+    wanted: bool | str, device: torch.device, steps: int, tokens: int, parameters: int, layers: int
 ) -> bool:
     """What `train.compile` says, with `auto` decided: yes if the run saves more time than compiling costs.
 
     A step of `tokens` tokens takes 6 FLOPs a token and parameter, at the speed of the device. `steps` are those of the
     whole run, also where it goes on: compiled code rounds otherwise, and a run that was cut off shall end with the same
     bits.
-    On a CPU in bf16, on other devices than CPU and CUDA, and without a C++ compiler: no.
+    On other devices than CPU and CUDA, and where a small function cannot be compiled: no.
     Raises ModelError for `true` where there is no compiler.
     """
     able = device.type == "cuda" or any(map(shutil.which, COMPILERS))
@@ -50,10 +52,22 @@ def worth_compiling(
         )
     if wanted != "auto":
         return bool(wanted)
-    chosen = resolve(precision, device)
-    if not able or device.type not in ("cpu", "cuda") or (device.type == "cpu" and chosen == "bf16"):
+    if not able or device.type not in ("cpu", "cuda"):
         return False
     cost = CUDA if device.type == "cuda" else CPU
     cores = torch.get_num_threads() if device.type == "cpu" else 1
     step = max(6.0 * parameters * tokens / (cost.flops * cores), cost.launches * layers)
-    return steps * step * cost.gain > cost.seconds
+    return steps * step * cost.gain > cost.seconds and compiles(device)
+
+
+@cache
+def compiles(device: torch.device) -> bool:
+    """Whether a small function can be compiled here. If not (headers are missing, or a place to write to, or the
+    compiler is too old), a warning says why: training goes on without."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+    except Exception as error:  # whatever a compiler may raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        warnings.warn(f"train.compile=auto does not compile on {device}: {reason}", stacklevel=2)
+        return False
+    return True
