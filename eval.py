@@ -34,6 +34,7 @@ from data.records import measurement, place, require_room, write
 from data.scored import Row, Scored, nothing, summary
 from data.tokenizer import Tokenizer
 from model import load, parallel
+from model.allocator import keep_freed_memory
 from model.errors import ModelError
 from model.extension.base import extended
 from model.extension.registry import extensions
@@ -224,6 +225,7 @@ def evaluate_with_control(
 def main(config: EvalRunConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     ranks = parallel.setup(config.device)
     say = print if ranks.first else (lambda line: None)
     model, data = a_run(config) if config.run else a_checkpoint(config)

@@ -33,6 +33,7 @@ from data.protocols import base as protocols
 from data.tokenizer import Tokenizer
 from eval import evaluate_with_control, require_tokens, score, summary
 from model import build, checkpoint, origin, parallel
+from model.allocator import keep_freed_memory
 from model.assembly import whole
 from model.compiling import worth_compiling
 from model.errors import ModelError
@@ -76,6 +77,7 @@ class Trainer:
 def main(config: TrainConfig) -> int:
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
+    keep_freed_memory()
     ranks = parallel.setup(config.train.device, config.train.timeout)
     folder = RunFolder.of(config)
     if not ranks.first:

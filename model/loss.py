@@ -46,7 +46,7 @@ def token_hits(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 
 def mean_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of the scored targets, a scalar with gradient: hidden (..., D), weight (V, D), targets (...)."""
+    """Mean cross-entropy of the scored targets, with gradient: hidden (..., D), weight (V, D), targets (...) -> ()."""
     scored = targets != UNSCORED
     looking_is_free = targets.device.type == "cpu" and not torch.compiler.is_compiling()
     if looking_is_free and not scored.all():  # elsewhere the host would wait for the device: there they are masked
@@ -65,7 +65,8 @@ class _MeanNLL(torch.autograd.Function):
         count = scored.sum().clamp(min=1)
         places = targets.clamp(min=0)[:, None]
         w = weight.to(dtype)
-        logits, floats = (hidden.new_empty(rows, len(weight), dtype=d) for d in (dtype, torch.float32))
+        logits = hidden.new_empty(rows, len(weight), dtype=dtype)
+        floats = logits if dtype == torch.float32 else torch.empty_like(logits, dtype=torch.float32)
         total = torch.zeros((), device=hidden.device)
         need = any(ctx.needs_input_grad[:2])
         d_hidden = torch.empty_like(hidden) if need else None
@@ -74,14 +75,17 @@ class _MeanNLL(torch.autograd.Function):
             for start in range(0, len(targets), rows):
                 part = slice(start, start + rows)
                 h, t, known = hidden[part].to(dtype), places[part], scored[part]
-                g = torch.mm(h, w.T, out=logits[: len(t)])
-                x = floats[: len(t)].copy_(g)
+                g, x = logits[: len(t)], floats[: len(t)]
+                torch.mm(h, w.T, out=g)
+                if floats is not logits:
+                    x.copy_(g)
                 largest, of_target = x.amax(1, keepdim=True), x.gather(1, t)
                 z = x.sub_(largest).exp_().sum(1, keepdim=True)
                 total += ((z.log() + largest - of_target) * known).sum()
                 if d_hidden is not None and d_weight is not None:
-                    p = x.div_(z)
-                    g.copy_(p.scatter_add_(1, t, torch.full_like(t, -1, dtype=torch.float32)))
+                    x.div_(z).scatter_add_(1, t, torch.full_like(t, -1, dtype=torch.float32))
+                    if floats is not logits:
+                        g.copy_(x)
                     d_hidden[part] = (g @ w) * known
                     d_weight += g.T @ (h * known)
         if d_hidden is not None and d_weight is not None:

@@ -10,6 +10,7 @@ computes them again block by block, so that no T x T tensor exists in training e
 Shapes: B batch, H heads, T keys, Tq queries, d head dimension; a block has r rows and c columns.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -102,15 +103,15 @@ def forward(
 ) -> list[Tensor]:
     """The output, and behind it the weights of each block if `gradients` are wanted and they are kept."""
     out = q.new_empty(*q.shape[:3], v.shape[3])
+    room = _Room(q, blocks)
     kept = []
     for rows, columns, local in blocks:
         back, bias = _reversed(blocks, columns), _bias(padded, blocks, rows, columns)
         weights = q.new_empty(*q.shape[:2], *bias.shape[1:]) if gradients and blocks.kept else None
         for group in _groups(q, bias):
-            w = _weights(q[group, :, local], k[group, :, back], bias, sink, scale)
+            into = None if weights is None else weights[group]
+            w = _weights(q[group, :, local], k[group, :, back], bias, sink, scale, room, into)
             out[group, :, local] = w @ v[group, :, back]
-            if weights is not None:
-                weights[group] = w
         if weights is not None:
             kept.append(weights)
     return [out, *kept]
@@ -124,12 +125,13 @@ def backward(
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
     d_padded = torch.zeros_like(padded) if table else None
     d_sink = torch.zeros_like(sink) if sink is not None else None
+    room = _Room(q, blocks)
     for number, (rows, columns, local) in enumerate(blocks):
         back, bias = _reversed(blocks, columns), _bias(padded, blocks, rows, columns)
         d_bias = torch.zeros(bias.shape, device=q.device) if d_padded is not None else None
         for group in _groups(q, bias):
             qg, kg, vg, dg = q[group, :, local], k[group, :, back], v[group, :, back], d_out[group, :, local]
-            w = kept[number][group] if kept else _weights(qg, kg, bias, sink, scale)
+            w = kept[number][group] if kept else _weights(qg, kg, bias, sink, scale, room)
             dw = dg @ vg.transpose(2, 3)
             # w * (dw - sum(dw * w)), with a sink too
             ds = torch.ops.aten._softmax_backward_data(dw, w, -1, w.dtype)
@@ -148,13 +150,41 @@ def backward(
     return dq, dk, dv, d_padded, d_sink
 
 
-def _weights(q: Tensor, k: Tensor, bias: Tensor, sink: Tensor | None, scale: float) -> Tensor:
-    """Attention weights of a block, computed in float32, in q's dtype."""
-    logits = scaled_scores(q, k, scale) + bias
-    weights = torch.softmax(logits, dim=-1)
-    if sink is not None:
-        weights = weights * torch.sigmoid(torch.logsumexp(logits, -1, keepdim=True) - sink.float()[:, None, None])
-    return weights.to(q.dtype)
+class _Room:
+    """Where the logits of one group after the other are computed. They are the largest tensors by far, and fresh
+    memory for each would cost more than the arithmetic: the system hands it out zeroed, page by page."""
+
+    def __init__(self, q: Tensor, blocks: Blocks):
+        self.q, self.size = q, 0
+        for rows, columns, _ in blocks:
+            each = q.shape[1] * (rows.stop - rows.start) * (columns.stop - columns.start)
+            self.size = max(self.size, each * _group(q, each))
+        self.flat: dict[torch.dtype, Tensor] = {}
+
+    def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Of any content; the same memory each time."""
+        if dtype not in self.flat:
+            self.flat[dtype] = self.q.new_empty(self.size, dtype=dtype)
+        return self.flat[dtype][: math.prod(shape)].view(shape)
+
+
+def _weights(
+    q: Tensor, k: Tensor, bias: Tensor, sink: Tensor | None, scale: float, room: _Room, into: Tensor | None = None
+) -> Tensor:
+    """Attention weights of a group of a block, computed in float32, in q's dtype; in `into`, or in the room."""
+    shape = (*q.shape[:3], k.shape[2])
+    scores = room.tensor(shape, q.dtype)
+    scaled_scores(q, k, scale, out=scores)
+    logits = room.tensor(shape, torch.float32)
+    if logits.data_ptr() != scores.data_ptr():
+        logits.copy_(scores)
+    logits += bias
+    passed = None if sink is None else torch.logsumexp(logits, -1, keepdim=True) - sink.float()[:, None, None]
+    weights = torch.softmax(logits, -1, out=logits)
+    if passed is not None:
+        weights *= torch.sigmoid(passed)
+    into = scores if into is None else into
+    return weights if into.data_ptr() == weights.data_ptr() else into.copy_(weights)
 
 
 def _reversed(blocks: Blocks, columns: slice) -> slice:
@@ -174,6 +204,10 @@ def _bias(padded: Tensor, blocks: Blocks, rows: slice, columns: slice) -> Tensor
 
 def _groups(q: Tensor, bias: Tensor) -> list[slice]:
     """Parts of the batch whose logits fit into the cache; on a GPU all of it."""
-    each = 4 * q.shape[1] * bias.shape[1] * bias.shape[2]
-    size = len(q) if q.is_cuda else max(1, CACHE // each)
+    size = _group(q, q.shape[1] * bias.shape[1] * bias.shape[2])
     return [slice(start, start + size) for start in range(0, len(q), size)]
+
+
+def _group(q: Tensor, each: int) -> int:
+    """How many sequences, of `each` logits."""
+    return len(q) if q.is_cuda else min(len(q), max(1, CACHE // (4 * each)))

@@ -21,6 +21,7 @@ import torch
 
 from configs.cli import guarded
 from configs.errors import ConfigError
+from model.allocator import keep_freed_memory
 from model.pe.registry import names
 
 from . import bench_data, bench_evaluation, bench_generation, bench_page, bench_protocols, bench_training
@@ -81,6 +82,7 @@ PARTS: dict[str, Part] = {
 def main(arguments: list[str] | None = None) -> int:
     options = read(arguments)
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as train.py and eval.py do; to the good of the other libraries too
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     results = Results.read(options.json)
     for part in options.part:

@@ -228,11 +228,13 @@ class DistanceBias(PositionEncoding):
         raise NotImplementedError
 
 
-def scaled_scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    """q k^T * scale with the scaling inside the matrix product: (B, H, tq, d), (B, H, tk, d) -> (B, H, tq, tk)."""
+def scaled_scores(q: Tensor, k: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
+    """q k^T * scale with the scaling inside the matrix product: (B, H, tq, d), (B, H, tk, d) -> (B, H, tq, tk), which
+    may be the contiguous `out`."""
     q3, k3 = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)
     nothing = q3.new_empty(())
-    return torch.baddbmm(nothing, q3, k3, beta=0, alpha=scale).unflatten(0, q.shape[:2])
+    found = torch.baddbmm(nothing, q3, k3, beta=0, alpha=scale, out=None if out is None else out.flatten(0, 1))
+    return found.unflatten(0, q.shape[:2])
 
 
 def distances(n: int, device: torch.device | None) -> Tensor:

@@ -52,8 +52,9 @@ class Fope(PositionEncoding):
         self.fixed = None if learned else mixture(*size, gain, torch.Generator().manual_seed(0))
 
     def reset(self, generator: torch.Generator) -> None:
+        _, heads, n, series = self.weight.shape
         with torch.no_grad():
-            self.weight.copy_(mixture(*self.weight.shape[1:], self.gain, generator))
+            self.weight.copy_(mixture(heads, n, series, self.gain, generator))
 
     def mixture(self, device: torch.device | None = None) -> Tensor:
         """How cos [0] and sin [1] of the frequencies mix into those of the pairs, float32 (2, H_kv, n, series)."""

@@ -73,8 +73,7 @@ class Regions(PositionEncoding):
 
 
 def _segments(region: Tensor, count: int) -> list[tuple[int, int, range]]:
-    """Ranges of columns of a block and the regions that occur in each: most columns need one product, not all `count`.
-    """
+    """Ranges of columns of a block and the regions that occur in each: most columns need one product, not `count`."""
     if torch.compiler.is_compiling():  # a graph cannot look at numbers
         return [(0, region.shape[-1], range(count))]
     low, high = region.flatten(0, 2).aminmax(dim=0)
