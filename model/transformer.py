@@ -33,7 +33,7 @@ from .shape import Shape
 
 @dataclass
 class Cache:
-    """Everything that decoding remembers: raw keys, values and state of each layer, and the positions handed out."""
+    """Everything that decoding remembers: keys (see `LayerCache`), values and state of each layer, and positions."""
 
     layers: list[LayerCache]
     length: int = 0

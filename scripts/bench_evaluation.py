@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from model import build
+from model.allocator import keep_freed_memory
 from model.errors import ModelError
 from model.precision import autocast, resolve
 from model.transformer import Transformer
@@ -32,6 +33,7 @@ from .scheme_facts import facts
 ROOT = Path(__file__).resolve().parent.parent
 TRAINED = 512  # the training length that the schemes are built for
 MIB = 2**20
+AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": str(MIB)}  # environment of a process that gives back what is freed
 TOO_SLOW = "too slow to measure"
 Row = dict[str, object]
 
@@ -72,9 +74,7 @@ def _in_a_process(job: Evaluation, scheme: str, kind: str, device: torch.device)
         "rounds": job.rounds, "limit": job.limit, "device": device.type, "threads": torch.get_num_threads(),
         "kind": kind,
     }  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    if kind == "memory":
-        environment["MALLOC_MMAP_THRESHOLD_"] = str(MIB)
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())} | (AT_ONCE if kind == "memory" else {})
     command = [sys.executable, "-m", "scripts.bench_evaluation", json.dumps(words)]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=3 * job.limit)
@@ -88,15 +88,16 @@ def _in_a_process(job: Evaluation, scheme: str, kind: str, device: torch.device)
 def child(words: Row) -> list[Row]:
     """Inside the process of a scheme."""
     torch.set_num_threads(words["threads"])
+    keep_freed_memory()  # as eval.py does, unless the environment says otherwise
     shape, device = Shape(**words["shape"]), torch.device(words["device"])
     started, rows = time.perf_counter(), []
+    try:
+        model = build(shape.vocabulary, TRAINED, shape.model, words["scheme"]).to(device).eval()
+    except ModelError as error:
+        return [{"length": length, "refused": str(error).splitlines()[0]} for length in words["lengths"]]
     for length in words["lengths"]:
-        row: Row = {"length": length}
+        row: Row = {"length": length, "content": by_content(model)}
         try:
-            model, nope = (
-                build(shape.vocabulary, TRAINED, shape.model, name).to(device).eval()
-                for name in (words["scheme"], "nope")
-            )
             model.check_length(length)
             if time.perf_counter() - started > words["limit"]:
                 row["refused"] = TOO_SLOW
@@ -104,15 +105,16 @@ def child(words: Row) -> list[Row]:
                 score(model, 64, words["precision"])()  # first-use buffers of the libraries
                 row |= {"peak_mib": peak(score(model, length, words["precision"]), device) / MIB}
             else:
-                row |= _speed(model, nope, length, words, device)
-            row["content"] = by_content(model)
+                row |= _speed(model, length, words, device)
         except ModelError as error:
             row["refused"] = str(error).splitlines()[0]
         rows.append(row)
     return rows
 
 
-def _speed(model: Transformer, nope: Transformer, length: int, words: Row, device: torch.device) -> Row:
+def _speed(model: Transformer, length: int, words: Row, device: torch.device) -> Row:
+    shape = Shape(**words["shape"])
+    nope = build(shape.vocabulary, TRAINED, shape.model, "nope").to(device).eval()
     pair = {name: score(each, length, words["precision"]) for name, each in (("it", model), ("nope", nope))}
     seconds = medians(interleaved(pair, words["rounds"], device, warmup=int(length < 8192)))
     return {"tokens_per_s": length / seconds["it"], "of_nope": seconds["nope"] / seconds["it"]}

@@ -10,6 +10,7 @@ scored tokens only. Both score the same tokens with the same model; that they ag
 """
 
 import multiprocessing
+import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ from model.precision import autocast, resolve
 from model.transformer import UNSCORED, Transformer
 
 from .bench_clock import Shape, Work, interleaved, medians
-from .bench_evaluation import MIB, peak
+from .bench_evaluation import AT_ONCE, MIB, peak
 
 Row = dict[str, object]
 MEASURED = ("fixed_targets", "nonoverlap", "sliding", "last_k", "per_position", "needle")
@@ -110,10 +111,15 @@ def selected(name: str, job: Protocols, length: int, folder: Path) -> w.Selectio
 
 
 def _in_a_process(job: Protocols, name: str, folder: Path, device: torch.device) -> float:
-    """Peak MiB, not lowered by what was allocated before."""
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
-        return pool.submit(_peak, job, name, folder, device, torch.get_num_threads()).result()
+    """Peak MiB, not lowered by what was allocated before, in a process that gives back what it frees."""
+    fresh, before = multiprocessing.get_context("spawn"), dict(os.environ)
+    os.environ.update(AT_ONCE)  # the process inherits it, and reads it when it starts
+    try:
+        with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+            return pool.submit(_peak, job, name, folder, device, torch.get_num_threads()).result()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _peak(job: Protocols, name: str, folder: Path, device: torch.device, threads: int) -> float:
