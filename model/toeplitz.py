@@ -173,18 +173,19 @@ def _weights(
 ) -> Tensor:
     """Attention weights of a group of a block, computed in float32, in q's dtype; in `into`, or in the room."""
     shape = (*q.shape[:3], k.shape[2])
-    scores = room.tensor(shape, q.dtype)
+    scores, logits = (room.tensor(shape, dtype) for dtype in (q.dtype, torch.float32))  # one and the same in float32
     scaled_scores(q, k, scale, out=scores)
-    logits = room.tensor(shape, torch.float32)
-    if logits.data_ptr() != scores.data_ptr():
+    if q.dtype != torch.float32:
         logits.copy_(scores)
     logits += bias
     passed = None if sink is None else torch.logsumexp(logits, -1, keepdim=True) - sink.float()[:, None, None]
-    weights = torch.softmax(logits, -1, out=logits)
+    # In place on a CPU, where tests show that it may be; torch does not promise it.
+    weights = torch.softmax(logits, -1, out=logits if q.device.type == "cpu" else None)
     if passed is not None:
         weights *= torch.sigmoid(passed)
-    into = scores if into is None else into
-    return weights if into.data_ptr() == weights.data_ptr() else into.copy_(weights)
+    if into is None and q.dtype == torch.float32:
+        return weights
+    return (scores if into is None else into).copy_(weights)
 
 
 def _reversed(blocks: Blocks, columns: slice) -> slice:
