@@ -34,6 +34,7 @@ class View:
     table: Tensor | None  # encoding.table(n), float32 (H|1, n)
     digest: Any  # encoding.digest(state, context)
     scale: float
+    bias: Tensor | None = None  # encoding.bias of all queries and keys, where it was made once for all layers
     memo: dict = field(default_factory=dict)  # what a kernel computes once a forward pass
 
     def block(self, rows: slice, columns: slice) -> Block:
@@ -101,7 +102,8 @@ def dense(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
 def logits(q: Tensor, k: Tensor, view: View) -> Tensor:
     """All logits at once, float32 (B, H, Tq, T), -inf where a key is hidden. For `dense`, and for pictures."""
     block = view.whole(q, k)
-    return view.encoding.scores(q.float(), k.float(), view.scale, block) + _additive(view, block)
+    additive = _additive(view, block, view.encoding.bias(block))
+    return view.encoding.scores(q.float(), k.float(), view.scale, block) + additive
 
 
 def chunked(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
@@ -111,7 +113,7 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
         for rows, columns, local in toeplitz.Blocks(q.shape[2], k.shape[2], view.encoding.reach(), CHUNK):
             block = view.block(rows, columns)
             scores = view.encoding.scores(q[:, :, local], k[:, :, columns], view.scale, block)
-            weights = _softmax(scores + _additive(view, block), sink).to(v.dtype)
+            weights = _softmax(scores + _additive(view, block, _bias(view, block, local)), sink).to(v.dtype)
             blocks.append(view.encoding.values(weights, v[:, :, columns], block))
         return torch.cat(blocks, dim=2)
 
@@ -119,7 +121,11 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
     return toeplitz.attention(q, k, v, table, sink, view.scale, view.encoding.reach(), CHUNK)
 
 
-def _additive(view: View, block: Block) -> Tensor:
+def _bias(view: View, block: Block, local: slice) -> Tensor | None:
+    return view.encoding.bias(block) if view.bias is None else view.bias[:, :, local, block.columns]
+
+
+def _additive(view: View, block: Block, bias: Tensor | None) -> Tensor:
     """Float32, broadcast over (B, H, tq, tk): bias where a key may be seen, -inf elsewhere. No views, no tricks."""
     visible = block.visible()[None, None]
     if view.context.documents is not None:
@@ -131,7 +137,6 @@ def _additive(view: View, block: Block) -> Tensor:
     total = torch.zeros((), device=visible.device)
     if view.table is not None:
         total = total + block.spread(view.table)
-    bias = view.encoding.bias(block)
     if bias is not None:
         total = total + bias
     return torch.where(visible, total, NEVER)
