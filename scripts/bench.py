@@ -82,7 +82,6 @@ PARTS: dict[str, Part] = {
 def main(arguments: list[str] | None = None) -> int:
     options = read(arguments)
     torch.set_num_threads(options.threads)
-    keep_freed_memory()  # as train.py and eval.py do; to the good of the other libraries too
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     results = Results.read(options.json)
     for part in options.part:
@@ -144,4 +143,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as train.py and eval.py do; to the good of the other libraries too
     sys.exit(guarded(main))
