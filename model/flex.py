@@ -32,7 +32,13 @@ def legal(view: "View") -> bool:
 
 def pays(q: Tensor) -> bool:
     """Whether these queries are for the compiled kernel; a token at a time is not."""
-    return q.is_cuda and q.shape[2] >= SHORTEST and q.shape[3] >= NARROWEST and trusted(q.device)
+    return q.is_cuda and q.shape[2] >= SHORTEST and q.shape[3] >= NARROWEST and _answer(q.device)
+
+
+@torch.compiler.assume_constant_result
+def _answer(device: torch.device) -> bool:
+    """For a compiled graph: it takes the answer as given, and does not trace the check. Have it asked before."""
+    return trusted(device)
 
 
 @cache

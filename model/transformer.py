@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from . import flex
 from .attention import MLP, Attention, LayerCache, Prepared
 from .config import ModelConfig
 from .errors import ModelError
@@ -126,6 +127,8 @@ class Transformer(nn.Module):
     def compile(self, **options) -> None:
         """torch.compile what `forward` does with targets, from the first layer on. What comes before is done once: to
         draw positions is for Python, and angles and biases the compiler would compute anew in every layer."""
+        if self.embedding.weight.is_cuda:
+            flex.trusted(self.embedding.weight.device)  # a check that cannot be made inside
         self.compiled = torch.compile(Transformer._mean_loss, **options)
 
     def loss(self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:

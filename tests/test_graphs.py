@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_models import TRAIN_LENGTH, VOCABULARY, tokens
 
-from model import build
+from model import build, flex
 from model.errors import ModelError
 from model.pe.registry import names
 from model.transformer import UNSCORED, Transformer
@@ -71,3 +71,27 @@ def test_one_model_after_the_other():
         for base in (100.0, 10000.0):
             model = small({"name": "fope", "gain": gain, "base": base})
             torch.testing.assert_close(*losses(model, tokens(2, TRAIN_LENGTH + 1)[:, 1:], backend="eager"))
+
+
+@pytest.mark.parametrize("pe", ["alibi", "gpt_oss", "rerope"])
+@pytest.mark.filterwarnings("ignore")  # that flex_attention runs uncompiled here
+@torch.no_grad()  # torch has no backward of it on a CPU
+def test_flex_attention_is_in_the_graph(pe: str):
+    """With its masks, which the layers share, windows, sinks and regions."""
+    model = small(pe)
+    model.kernel = "flex"
+    torch.testing.assert_close(*losses(model, tokens(2, TRAIN_LENGTH + 1)[:, 1:], backend="eager"))
+
+
+def test_a_graph_takes_the_answer_about_the_kernel_as_given(monkeypatch: pytest.MonkeyPatch):
+    """The check behind it takes gradients of tensors of its own, which cannot be traced."""
+    asked = []
+    monkeypatch.setattr(flex, "trusted", lambda device: not asked.append(device))
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def step(x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if flex._answer(x.device) else x
+
+    assert step(torch.zeros(2)).tolist() == [1, 1]
+    assert step(torch.ones(2)).tolist() == [2, 2]
+    assert asked == [torch.device("cpu")]
