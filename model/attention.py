@@ -1,51 +1,16 @@
 """Multi-head attention: projections, the encoding's hooks, a kernel, and the cache of raw keys."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .kernels import View, attend
-from .pe.base import Block, Context, PositionEncoding, State
+from .kernels import attend
+from .pe.base import Context, PositionEncoding, State
 from .shape import Shape
-
-SHARED = 2**26  # bytes of biases that are made once for all layers, rather than block by block in each
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What an encoding computes once a forward pass, for all the layers it acts in."""
-
-    value: Any
-    table: Tensor | None
-    bias: Tensor | None = None  # (B|1, H|1, Tq, T), of an encoding whose layers all add the same
-    memo: dict = field(default_factory=dict)  # what a kernel computes for all of these layers
-
-    @staticmethod
-    def of(encoding: PositionEncoding, context: Context) -> "Prepared":
-        positions = context.positions
-        with torch.autocast(positions.device.type, enabled=False):  # angles, distances and biases are float32
-            table = encoding.table(context.span, positions.device) if encoding.overrides("table") else None
-            value = encoding.prepare(context)
-            shared = _shared(encoding, context)
-            return Prepared(value, table, encoding.bias(_whole(encoding, context, value)) if shared else None)
-
-
-def _whole(encoding: PositionEncoding, context: Context, value: Any) -> Block:
-    """All queries against all keys, for an encoding that keeps no state of the tokens."""
-    total = context.positions.shape[1]
-    return Block(context, value, encoding.digest({}, context), slice(total - context.queries, total), slice(0, total))
-
-
-def _shared(encoding: PositionEncoding, context: Context) -> bool:
-    """Whether one tensor of biases serves all layers: content has no part in them, and it is small."""
-    rows, total, *_ = context.positions.shape
-    size = 4 * rows * encoding.shape.heads * context.queries * total
-    by_content = encoding.overrides("state", "digest")
-    return encoding.overrides("bias") and not by_content and not encoding.per_layer and size <= SHARED
+from .view import Prepared, View
 
 
 @dataclass
@@ -96,9 +61,7 @@ class Attention(nn.Module):
         q = q[:, q.shape[1] - context.queries :]
         q = encoding.map_q(q.transpose(1, 2), context, prepared.value, state)
         k = k if mapped else encoding.map_k(k, context, prepared.value, state)
-        digest = encoding.digest(state, context)
-        scale = self.head_dim**-0.5
-        view = View(encoding, context, prepared.value, prepared.table, digest, scale, prepared.bias, prepared.memo)
+        view = View(encoding, context, prepared, encoding.digest(state, context), self.head_dim**-0.5)
         o = attend(q, k, v, view, kernel)  # (B, H, Tq, d)
         return self.out(o.transpose(1, 2).flatten(2))
 

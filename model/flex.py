@@ -17,7 +17,7 @@ from .pe.base import Context, PositionEncoding
 from .shape import Shape
 
 if TYPE_CHECKING:
-    from .kernels import View
+    from .view import View
 
 SHORTEST, NARROWEST = 128, 16  # queries that fill a block; head dimension that a tensor core takes
 AGREES = 0.01  # relative difference that tf32 may make
@@ -59,7 +59,8 @@ def trusted(device: torch.device) -> bool:
 
 def _self_check(device: torch.device) -> float:
     """Largest difference from the dense kernel: of the output, and of every gradient, the table's included."""
-    from .kernels import View, dense  # they import this file
+    from .kernels import dense  # they import this file
+    from .view import Prepared, View
 
     draw = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 2, SHORTEST, NARROWEST, generator=draw).to(device).requires_grad_() for _ in range(3))
@@ -67,7 +68,7 @@ def _self_check(device: torch.device) -> float:
     shape = Shape(2 * NARROWEST, heads=2, kv_heads=2, head_dim=NARROWEST, layers=1, train_length=SHORTEST)
     index = torch.arange(SHORTEST, device=device)[None]
     context = Context(index, SHORTEST, SHORTEST, SHORTEST, contiguous=True)
-    view = View(PositionEncoding(shape), context, None, table, {}, NARROWEST**-0.5)
+    view = View(PositionEncoding(shape), context, Prepared(table=table), {}, NARROWEST**-0.5)
 
     inputs, weights = (q, k, v, table), torch.randn(v.shape, generator=draw).to(device)
     # In evaluation no gradients are recorded, and under autocast products would be rounded.
@@ -96,7 +97,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, view: "View") -> Tensor:
 def _region(q: Tensor, k: Tensor, v: Tensor, view: "View", number: int | None) -> tuple[Tensor, Tensor]:
     """The keys of one region, or all of them: output, and log-sum-exp (-inf where a query has no such key)."""
     hidden = mask(q, k, view, number)
-    bias = None if view.table is None else biased(view, k.shape[2] - q.shape[2])
+    bias = None if view.prepared.table is None else biased(view, k.shape[2] - q.shape[2])
     from torch.nn.attention.flex_attention import AuxRequest
 
     asked = AuxRequest(lse=True)
@@ -106,7 +107,7 @@ def _region(q: Tensor, k: Tensor, v: Tensor, view: "View", number: int | None) -
 
 def biased(view: "View", offset: int) -> Callable[..., Tensor]:
     """score_mod: the table's entry of a pair is added to its logit."""
-    table, positions = view.table, view.context.positions
+    table, positions = view.prepared.table, view.context.positions
     assert table is not None
     last, heads, rows = table.shape[1] - 1, table.shape[0] > 1, positions.shape[0] > 1
     contiguous = view.context.contiguous
@@ -120,11 +121,11 @@ def biased(view: "View", offset: int) -> Callable[..., Tensor]:
 
 
 def mask(q: Tensor, k: Tensor, view: "View", number: int | None) -> Any:
-    """The blocks of a region that hold something to see. Made once a forward pass: layers share view.memo."""
+    """The blocks of a region that hold something to see. Made once a forward pass: layers share view.prepared.memo."""
     key = ("mask", number)
-    if key not in view.memo:
+    if key not in view.prepared.memo:
         batch = max(len(view.context.positions), 1 if view.context.documents is None else len(view.context.documents))
-        view.memo[key] = _blocks(q.is_cuda)(
+        view.prepared.memo[key] = _blocks(q.is_cuda)(
             seen(view, k.shape[2] - q.shape[2], number),
             batch if batch > 1 else None,
             None,
@@ -132,11 +133,11 @@ def mask(q: Tensor, k: Tensor, view: "View", number: int | None) -> Any:
             k.shape[2],
             device=q.device.type,
         )
-    return view.memo[key]
+    return view.prepared.memo[key]
 
 
 def seen(view: "View", offset: int, number: int | None) -> Callable[..., Tensor]:
-    """mask_mod: what `_additive` of kernels.py leaves visible, and of that one region."""
+    """mask_mod: what `View.added` leaves visible, and of that one region."""
     positions, documents, encoding = view.context.positions, view.context.documents, view.encoding
     reach, rows = encoding.reach(), positions.shape[0] > 1
 

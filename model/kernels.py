@@ -2,62 +2,22 @@
 
 `dense`    the oracle: one float32 matrix of logits, masks by explicit comparison. For tests.
 `chunked`  blocks of queries against the keys they may see: memory O(T) for inference, nothing above the diagonal
-           beyond a block, biases over distance through a strided view. The CPU's default and the home of every
-           content-dependent scheme.
+           beyond a block, a backward of its own (blocked.py). The CPU's default and the home of every scheme that
+           computes its logits or its output otherwise.
 `flash`    torch's scaled_dot_product_attention, for schemes that leave the logits alone.
 `flex`     compiled FlexAttention for biases, masks and regions on CUDA (flex.py).
 
 Shapes: q (B, H, Tq, d), k (B, H, T, d), v (B, H, T, d_v) -> (B, H, Tq, d_v); the queries are the last Tq of T tokens.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import flex, toeplitz
-from .pe.base import Block, Context, PositionEncoding
+from . import blocked, flex
+from .view import View
 
-CHUNK = toeplitz.CHUNK
-NEVER = float("-inf")
-
-
-@dataclass(frozen=True)
-class View:
-    """How a layer's queries see its keys: the encoding and what it computed for this forward pass."""
-
-    encoding: PositionEncoding
-    context: Context
-    prepared: Any  # encoding.prepare(context)
-    table: Tensor | None  # encoding.table(n), float32 (H|1, n)
-    digest: Any  # encoding.digest(state, context)
-    scale: float
-    bias: Tensor | None = None  # encoding.bias of all queries and keys, where it was made once for all layers
-    memo: dict = field(default_factory=dict)  # what a kernel computes once a forward pass
-
-    def block(self, rows: slice, columns: slice) -> Block:
-        return Block(self.context, self.prepared, self.digest, rows, columns)
-
-    def whole(self, q: Tensor, k: Tensor) -> Block:
-        return self.block(slice(k.shape[2] - q.shape[2], k.shape[2]), slice(0, k.shape[2]))
-
-    @property
-    def plain(self) -> bool:
-        """Causal softmax of dot products: nothing is added, hidden or computed otherwise."""
-        return self.context.documents is None and not self.encoding.overrides(
-            "table", "bias", "scores", "allowed", "sink", "values"
-        )
-
-    @property
-    def toeplitz(self) -> bool:
-        """All that is added to the logits is a function of the difference of indices."""
-        return (
-            self.context.contiguous
-            and self.context.documents is None
-            and not self.encoding.overrides("bias", "scores", "allowed", "values")
-        )
+CHUNK = blocked.CHUNK
 
 
 def choose(view: View, q: Tensor) -> str:
@@ -95,51 +55,36 @@ def flash(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
 def dense(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
     with torch.autocast(q.device.type, enabled=False):
         weights = _softmax(logits(q, k, view), view.encoding.sink())
-        out = view.encoding.values(weights, v.float(), view.whole(q, k))
+        out = view.encoding.values(weights, v.float(), view.whole)
     return out.to(v.dtype)
 
 
 def logits(q: Tensor, k: Tensor, view: View) -> Tensor:
     """All logits at once, float32 (B, H, Tq, T), -inf where a key is hidden. For `dense`, and for pictures."""
-    block = view.whole(q, k)
-    additive = _additive(view, block, view.encoding.bias(block))
-    return view.encoding.scores(q.float(), k.float(), view.scale, block) + additive
+    return view.encoding.scores(q.float(), k.float(), view.scale, view.whole) + view.added(view.whole)
 
 
 def chunked(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
-    sink = view.encoding.sink()
-    if not view.toeplitz:
-        blocks = []
-        for rows, columns, local in toeplitz.Blocks(q.shape[2], k.shape[2], view.encoding.reach(), CHUNK):
-            block = view.block(rows, columns)
-            scores = view.encoding.scores(q[:, :, local], k[:, :, columns], view.scale, block)
-            weights = _softmax(scores + _additive(view, block, _bias(view, block, local)), sink).to(v.dtype)
-            blocks.append(view.encoding.values(weights, v[:, :, columns], block))
-        return torch.cat(blocks, dim=2)
-
-    table = view.table if view.table is not None else torch.zeros(1, k.shape[2], device=q.device)
-    return toeplitz.attention(q, k, v, table, sink, view.scale, view.encoding.reach(), CHUNK)
+    encoding, added = view.encoding, _added(k, view)
+    if added is not None:
+        return blocked.attention(q, k, v, added, encoding.sink(), view.scale, encoding.reach(), CHUNK)
+    outputs = []
+    for rows, columns, local in blocked.Blocks(q.shape[2], k.shape[2], encoding.reach(), CHUNK):
+        block = view.block(rows, columns)
+        scores = encoding.scores(q[:, :, local], k[:, :, columns], view.scale, block) + view.added(block)
+        outputs.append(encoding.values(_softmax(scores, encoding.sink()).to(v.dtype), v[:, :, columns], block))
+    return torch.cat(outputs, dim=2)
 
 
-def _bias(view: View, block: Block, local: slice) -> Tensor | None:
-    return view.encoding.bias(block) if view.bias is None else view.bias[:, :, local, block.columns]
-
-
-def _additive(view: View, block: Block, bias: Tensor | None) -> Tensor:
-    """Float32, broadcast over (B, H, tq, tk): bias where a key may be seen, -inf elsewhere. No views, no tricks."""
-    visible = block.visible()[None, None]
-    if view.context.documents is not None:
-        documents = view.context.documents
-        visible = visible & (documents[:, None, block.rows, None] == documents[:, None, None, block.columns])
-    allowed = view.encoding.allowed(block.query_positions[:, :, None], block.key_positions[:, None, :])
-    if allowed is not None:
-        visible = visible & allowed[:, None]
-    total = torch.zeros((), device=visible.device)
-    if view.table is not None:
-        total = total + block.spread(view.table)
-    if bias is not None:
-        total = total + bias
-    return torch.where(visible, total, NEVER)
+def _added(k: Tensor, view: View) -> "blocked.Added | None":
+    """What the blocked kernel is to add to dot products; None where it cannot do all that the encoding asks for."""
+    if view.over_distance:
+        table = view.prepared.table
+        return torch.zeros(1, k.shape[2], device=k.device) if table is None else table
+    if not view.adds or view.prepared.added is not None:
+        return view.prepared.added
+    alone = torch.is_grad_enabled() or torch.compiler.is_compiling()  # no gradients go through a function
+    return None if alone else lambda rows, columns: view.added(view.block(rows, columns))
 
 
 def _softmax(scores: Tensor, sink: Tensor | None) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import flex
-from .attention import MLP, Attention, LayerCache, Prepared
+from .attention import MLP, Attention, LayerCache
 from .config import ModelConfig
 from .errors import ModelError
 from .loss import UNSCORED, mean_nll, token_hits, token_nll
@@ -30,6 +30,7 @@ from .norm import norm
 from .pe.base import Context, Encodings, PositionEncoding
 from .positions.base import PositionPlan, Sequences
 from .shape import Shape
+from .view import Prepared, View
 
 
 @dataclass
@@ -174,7 +175,29 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Normalised outputs of the last layer (B, T, D); (B, last, D) where those of the last tokens are enough."""
         context = self._context(tokens, cache, documents, generator)
+        size = context.queries if cache is not None or torch.is_grad_enabled() else self._piece(context)
+        if size < context.queries:
+            return self._in_pieces(tokens, size, context.queries if last is None else last)
         return self._run(*self._begin(tokens, context), context, cache, last)
+
+    def _piece(self, context: Context) -> int:
+        """How many tokens should go through all layers before the next ones do: all of them, but where every layer adds
+        the same costly biases. So many are then made at a time, once, as fit into memory."""
+        views = [View(encoding, context) for encoding in self.encodings]
+        sizes = [view.queries_at_once for view in views if view.adds_the_same and view.encoding.overrides("bias")]
+        drawn = self.plan.drawn and self.plan.active(self.training)
+        if self.length_dependent or drawn or context.documents is not None or not sizes:
+            return context.queries
+        return min(sizes)
+
+    def _in_pieces(self, tokens: Tensor, size: int, last: int) -> Tensor:
+        """`hidden` of a long sequence, `size` tokens at a time, with a cache of those before."""
+        cache, outputs, left = self.new_cache(), [], tokens.shape[1]
+        for piece in tokens.split(size, 1):
+            left -= piece.shape[1]
+            wanted = min(max(last - left, 0), piece.shape[1])  # of the piece's outputs
+            outputs.append(self.hidden(piece, cache, last=max(wanted, 1))[:, max(wanted, 1) - wanted :])
+        return torch.cat(outputs, 1)
 
     def _begin(self, tokens: Tensor, context: Context) -> tuple[Tensor, list[Prepared]]:
         """What is done once: the input of the first layer (B, T, D), and what the encodings prepare for all layers."""

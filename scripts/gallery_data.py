@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from model import build
-from model.attention import Prepared
-from model.kernels import View, logits
+from model.kernels import logits
 from model.pe.base import Context, PositionEncoding
 from model.pe.registry import schemes
+from model.view import Prepared, View
 
 LENGTH = 128  # the training length of the models drawn
 FAR = 16  # curves reach to 16 times that
@@ -165,7 +165,7 @@ def mapped(
     q = encoding.map_q(raw[:, :, -queries:], context, prepared.value, state)
     k = encoding.map_k(raw, context, prepared.value, state)
     digest = encoding.digest(state, context)
-    return q, k, View(encoding, context, prepared.value, prepared.table, digest, shape.head_dim**-0.5)
+    return q, k, View(encoding, context, prepared, digest, shape.head_dim**-0.5)
 
 
 def context_of(leaves: list[PositionEncoding], length: int, queries: int) -> Context:

@@ -4,9 +4,8 @@ import torch
 from one_layer import HEAD_DIM, LENGTH, TRAIN_LENGTH, Layer
 from torch import Tensor
 
-from model.attention import Prepared
-from model.kernels import View
 from model.pe.base import Context, PositionEncoding, scaled_scores
+from model.view import Prepared, View
 
 CAUSAL = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
 
@@ -17,7 +16,7 @@ def logits_of(encoding: PositionEncoding, layer: Layer) -> Tensor:
     context = Context(layer.positions, n, TRAIN_LENGTH, n, layer.contiguous)
     prepared = Prepared.of(encoding, context)
     digest = encoding.digest(encoding.state(layer.x), context)
-    view = View(encoding, context, prepared.value, prepared.table, digest, HEAD_DIM**-0.5)
+    view = View(encoding, context, prepared, digest, HEAD_DIM**-0.5)
     block = view.block(slice(0, n), slice(0, n))
     logits = encoding.scores(layer.q, layer.k, view.scale, block)
     if prepared.table is not None:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from model import kernels
-from model.attention import Prepared
-from model.kernels import View, attend
+from model.kernels import attend
 from model.pe.base import Context, PositionEncoding
 from model.pe.registry import encodings_for
 from model.registry import Part
 from model.shape import Shape
+from model.view import Prepared, View
 
 TRAIN_LENGTH, HEADS, HEAD_DIM, BATCH = 16, 4, 6, 2
 WIDTH = HEADS * HEAD_DIM
@@ -74,7 +74,7 @@ class Layer:
         prepared, state = Prepared.of(encoding, context), encoding.state(self.x)
         q = encoding.map_q(self.q, context, prepared.value, state)
         k = encoding.map_k(self.k, context, prepared.value, state)
-        view = View(encoding, context, prepared.value, prepared.table, encoding.digest(state, context), HEAD_DIM**-0.5)
+        view = View(encoding, context, prepared, encoding.digest(state, context), HEAD_DIM**-0.5)
         before, kernels.CHUNK = kernels.CHUNK, chunk
         try:
             return attend(q, k, self.v, view, kernel).detach()

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from model import kernels
-from model.attention import Prepared
-from model.kernels import View, attend
+from model.kernels import attend
 from model.pe.base import Context, PositionEncoding
 from model.pe.registry import encodings_for
 from model.shape import Shape
+from model.view import Prepared, View
 
 TRAIN_LENGTH, LENGTH = 16, 40
 SHAPE = Shape(width=32, heads=2, kv_heads=2, head_dim=16, layers=2, train_length=TRAIN_LENGTH)
@@ -54,9 +54,7 @@ def weights(
     prepared, state = Prepared.of(scheme, context), scheme.state(x)
     q = scheme.map_q(q[:, :, -last:], context, prepared.value, state)
     k = scheme.map_k(k, context, prepared.value, state)
-    view = View(
-        scheme, context, prepared.value, prepared.table, scheme.digest(state, context), scheme.shape.head_dim**-0.5
-    )
+    view = View(scheme, context, prepared, scheme.digest(state, context), scheme.shape.head_dim**-0.5)
     identity = torch.eye(length).expand(1, k.shape[1], length, length)
     with mock.patch.object(kernels, "CHUNK", 7):
         return attend(q, k, identity, view, kernel)[0]

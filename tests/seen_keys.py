@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from model.kernels import View, attend
+from model.kernels import attend
 from model.pe.base import Context, PositionEncoding
+from model.view import Prepared, View
 
 TRAIN_LENGTH = 64
 
@@ -18,6 +19,6 @@ def visible(encoding: PositionEncoding, length: int, documents: Tensor | None = 
     batch = 1 if documents is None else len(documents)
     there = context(length, documents)
     nothing = torch.zeros(batch, 4, length, 8)
-    view = View(encoding, there, encoding.prepare(there), encoding.table(length), encoding.digest({}, there), 1.0)
+    view = View(encoding, there, Prepared.of(encoding, there), encoding.digest({}, there), 1.0)
     weights = attend(nothing, nothing, torch.eye(length).expand(batch, 4, -1, -1), view)
     return (weights > 0).all(dim=1)

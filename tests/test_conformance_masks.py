@@ -4,11 +4,12 @@ import pytest
 import torch
 from seen_keys import context, visible
 
-from model.kernels import View, attend
+from model.kernels import attend
 from model.pe.base import PositionEncoding
 from model.pe.registry import encodings_for, schemes
 from model.pe.rope import Rope
 from model.shape import Shape
+from model.view import Prepared, View
 
 models = pytest.importorskip("transformers.models")
 LENGTH = 50
@@ -72,7 +73,7 @@ def test_sinks(agree) -> None:
     k, v = torch.randn(2, 2, 2, 12, 8, generator=generator)
     mask = torch.full((12, 12), float("-inf")).triu(1)[None, None]
     expected, _ = modeling.eager_attention_forward(module, q, k, v, mask, scaling=8**-0.5)
-    out = attend(q, k, v, View(sink, context(12), None, None, {}, 8**-0.5))
+    out = attend(q, k, v, View(sink, context(12), Prepared(), {}, 8**-0.5))
     agree(out.transpose(1, 2), expected)
 
 

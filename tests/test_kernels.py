@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ from tiny_models import Gapped, running, shared, tokens
 from torch import Tensor
 
 from model import kernels
-from model.kernels import View, attend
+from model.blocked import antidiagonal_sums, attention, hankel
+from model.kernels import attend
 from model.pe.base import Context, DistanceBias, PositionEncoding
 from model.positions.base import Sequences
 from model.shape import Shape
-from model.toeplitz import antidiagonal_sums, attention, hankel
+from model.view import Prepared, View
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADS, DIM = 4, 8
@@ -102,13 +104,12 @@ def view_of(
         contiguous=positions is None,
         documents=documents,
     )
-    table = encoding.table(context.span)
-    return View(encoding, context, encoding.prepare(context), table, {}, DIM**-0.5)
+    return View(encoding, context, Prepared.of(encoding, context), {}, DIM**-0.5)
 
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
     """Attention one query at a time, keys picked by an `if`."""
-    encoding, context = view.encoding, view.context
+    encoding, context, table = view.encoding, view.context, view.prepared.table
     group = q.shape[1] // k.shape[1]
     out, first = torch.zeros(q.shape), k.shape[2] - q.shape[2]
     positions = context.positions.expand(q.shape[0], -1)
@@ -126,7 +127,7 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
             else:
                 s = q[b, h, row] @ k[b, h // group, j]
             s = s * DIM**-0.5
-            logit.append(s if view.table is None else s + view.table[h, pair[0] - pair[1]])
+            logit.append(s if table is None else s + table[h, pair[0] - pair[1]])
             value.append(v[b, h // group, j])
         e = torch.stack(logit).exp()
         p = e / (e.sum() + (0 if encoding.sink() is None else encoding.sink()[h].exp()))
@@ -163,9 +164,17 @@ def test_positions_with_gaps_and_documents(kernel: str, encoding: Callable, monk
     documents = torch.tensor([[0] * 3 + [1] * 6 + [2], [5] * 10])
     for packed in (None, documents):
         view = view_of(encoding(SHAPE), 10, 10, positions, packed)
-        torch.testing.assert_close(attend(q, k, v, view, kernel), by_hand(q, k, v, view), atol=EPSILON, rtol=0)
-    view = view_of(encoding(SHAPE), 10, 10, None, documents)  # contiguous positions, and packed all the same
-    torch.testing.assert_close(attend(q, k, v, view, kernel), by_hand(q, k, v, view), atol=EPSILON, rtol=0)
+        agree(q, k, v, view, kernel)
+    agree(q, k, v, view_of(encoding(SHAPE), 10, 10, None, documents), kernel)  # contiguous positions, and packed
+
+
+def agree(q: Tensor, k: Tensor, v: Tensor, view: View, kernel: str) -> None:
+    """With loops; what is added made at once or block by block, with and without a record of gradients."""
+    expected = by_hand(q, k, v, view)
+    for prepared, gradients in itertools.product((view.prepared, replace(view.prepared, added=None)), (True, False)):
+        with torch.set_grad_enabled(gradients):
+            got = attend(q, k, v, replace(view, prepared=prepared), kernel)
+        torch.testing.assert_close(got, expected, atol=EPSILON, rtol=0)
 
 
 @given(
@@ -192,13 +201,13 @@ def test_hankel_is_a_gather(heads: int, first: int, rows: int, columns: int, spa
 @pytest.mark.parametrize("reach", [None, 3])
 @pytest.mark.parametrize("sink", [False, True])
 @pytest.mark.parametrize("keep", [0, 1024])
-@pytest.mark.parametrize("cache", [1, 2**21])
+@pytest.mark.parametrize("cache", [1, 200, 2**22])
 def test_the_written_backward_is_the_gradient(
     reach: int | None, sink: bool, keep: int, cache: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights stored and computed again; one sequence or all at a time; cached keys; learned biases; a sink."""
-    monkeypatch.setattr("model.toeplitz.KEEP", keep)
-    monkeypatch.setattr("model.toeplitz.CACHE", cache)
+    """Weights stored and computed again; a head, a sequence or all at a time; cached keys; learned biases; a sink."""
+    monkeypatch.setattr("model.blocked.KEEP", keep)
+    monkeypatch.setattr("model.blocked.CACHE", cache)
     q, k, v = (torch.randn(2, 3, n, 4, requires_grad=True) for n in (7, 9, 9))
     table = torch.randn(3, 12, requires_grad=True)
     logit = torch.randn(3, requires_grad=True) if sink else None
@@ -218,6 +227,32 @@ def test_the_written_backward_is_the_gradient(
     ours, theirs = (torch.autograd.grad((y * weight).sum(), inputs) for y in (got, expected))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 3), (2, 3)])
+@pytest.mark.parametrize("keep", [0, 1024])
+@pytest.mark.parametrize("cache", [1, 200, 2**22])
+def test_the_written_backward_of_biases_of_all_pairs(
+    size: tuple[int, int], keep: int, cache: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for all sequences or heads, or not; a head, a sequence or all at a time; in bf16 summed in float32."""
+    monkeypatch.setattr("model.blocked.KEEP", keep)
+    monkeypatch.setattr("model.blocked.CACHE", cache)
+    i, j = torch.arange(2, 9)[:, None], torch.arange(9)
+    bias = torch.randn(*size, 7, 9, requires_grad=True)
+    added = torch.where((j <= i) & ((i + j) % 3 > 0) | (i == j), bias, -torch.inf)
+    for dtype, close in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
+        draw = torch.Generator().manual_seed(0)
+        inputs = [torch.randn(2, 3, n, 4, generator=draw).to(dtype).requires_grad_() for n in (7, 9, 9)]
+        q, k, v = inputs
+        got = attention(q, k, v, added, None, 0.5, None, chunk=4)
+        expected = (q.float() @ k.float().transpose(2, 3) * 0.5 + added).softmax(-1) @ v.float()
+        weight = torch.randn(expected.shape, generator=draw)
+        ours, theirs = (
+            torch.autograd.grad((y * weight).sum(), [*inputs, bias], retain_graph=True) for y in (got, expected)
+        )
+        for a, b in zip((got, *ours), (expected, *theirs), strict=True):
+            torch.testing.assert_close(a.float(), b.float(), atol=close, rtol=0)
 
 
 @pytest.mark.parametrize("cuts", [[], [1, 2, 3], [8, 9], [4, 30, 31]])

@@ -123,6 +123,21 @@ def test_scoring_the_last_tokens_alone_gives_the_same_numbers(name: str) -> None
 
 
 @every_encoding
+def test_biases_made_a_few_at_a_time_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no memory for those of all queries, in evaluation and in training."""
+    model = shared(name)
+    x = tokens(2, longest(model, BEYOND))
+    expected, wanted = values_and_gradients(model, x, kernel="dense")
+    monkeypatch.setattr("model.view.AT_ONCE", 1)
+    monkeypatch.setattr("model.view.CHUNK", 16)
+    assert difference(logits(model, x, chunk=16), expected) <= NOISE
+    got, gradients = values_and_gradients(model, x, chunk=16)
+    assert difference(got, expected) <= NOISE
+    for parameter, gradient in gradients.items():
+        assert difference(gradient, wanted[parameter]) <= 1e-4 * max(1e-3, wanted[parameter].abs().max().item())
+
+
+@every_encoding
 def test_packed_documents_do_not_see_each_other(name: str) -> None:
     model = shared(name)
     n = longest(model, BEYOND)

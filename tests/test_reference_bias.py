@@ -6,6 +6,7 @@ import pytest
 import slow_biases as slow
 import torch
 from one_layer import HEAD_DIM, HEADS, LENGTH, TRAIN_LENGTH, WIDTH, Layer, dot, encoding_of, products, worst
+from torch import nn
 
 from model.errors import ModelError
 from model.pe.base import Context, PositionEncoding
@@ -100,6 +101,22 @@ def test_fire(threshold: int | None) -> None:
         encoding.c.neg_()  # the formula takes absolute values
         encoding.m.neg_()
     assert difference(encoding, slow.fire(encoding, threshold or TRAIN_LENGTH // 2)) < CLOSE
+
+
+def test_lines_of_fire_are_its_network() -> None:
+    """Values and gradients, also of units that are always on, always off, or do not look at the distance."""
+    encoding = encoding_of("fire")
+    with torch.no_grad():
+        encoding.hidden.weight[:6] = torch.tensor([[0.0], [0.0], [0.0], [-1.0], [1e-30], [2.0]])
+        encoding.hidden.bias[:6] = torch.tensor([1.0, -1.0, 0.0, 0.5, 1.0, -1.0])
+    x = torch.rand(1, 5, 400, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    plain = nn.Sequential(encoding.hidden, nn.ReLU(), encoding.out)(x[..., None]).movedim(-1, 1)
+    lines = encoding.network(x, *encoding.pieces())
+    assert (lines - plain).abs().max() < CLOSE
+    inputs, weight = [x, *encoding.hidden.parameters(), encoding.out.weight], torch.randn(plain.shape)
+    ours, theirs = (torch.autograd.grad((y * weight).sum(), inputs) for y in (lines, plain))
+    for one, two in zip(ours, theirs, strict=True):
+        assert (one - two).abs().max() < 1e-4 * two.abs().max()
 
 
 def test_fire_depends_on_where_the_query_is() -> None:

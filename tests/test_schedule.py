@@ -6,10 +6,11 @@ from seen_keys import context, visible
 
 from model import build
 from model.errors import ModelError
-from model.kernels import View, attend
+from model.kernels import attend
 from model.pe.base import PositionEncoding
 from model.pe.registry import encodings_for
 from model.shape import Shape
+from model.view import Prepared, View
 
 torch.set_num_threads(1)
 LENGTH = 64
@@ -123,7 +124,7 @@ def test_a_sink_is_one_more_key_without_a_value() -> None:
         sink.logit.copy_(torch.tensor([-1.0, 0.0, 2.0, 30.0]))
     q, k, v = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0))
     there = context(9)
-    view = View(sink, there, None, None, {}, 8**-0.5)
+    view = View(sink, there, Prepared(), {}, 8**-0.5)
     for kernel in ("dense", "chunked"):
         out = attend(q, k, v, view, kernel)
         for b, h, i in ((0, 0, 0), (1, 2, 8), (0, 1, 4), (1, 3, 5)):

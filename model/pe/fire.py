@@ -1,12 +1,13 @@
+import math
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..shape import Shape
 from .base import Block, PositionEncoding, require
 
 EPSILON = 1e-6  # as in the released code
-PAIRS = 2**15  # of a query and a key that the network sees at once: its `hidden` float32 numbers stay in the cache
+PAIRS = 2**17  # of a query and a key that are looked up at once: their lines stay in the cache
 
 
 class Fire(PositionEncoding):
@@ -48,9 +49,26 @@ class Fire(PositionEncoding):
             furthest = torch.maximum(block.query_positions.float(), (self.m.float() * self.threshold).abs())
             distance = block.distance().clamp(min=0).float()
             ratio = self.psi(distance) / (self.psi(furthest)[..., None] + EPSILON)  # (B|1, tq, tk)
-            return torch.cat([self.network(rows) for rows in ratio.split(max(1, PAIRS // ratio.shape[2]), 1)], 2)
+            pieces = self.pieces()
+            some = ratio.split(max(1, PAIRS // ratio.shape[2]), 1)
+            return torch.cat([self.network(rows, *pieces) for rows in some], 2)
 
-    def network(self, ratio: Tensor) -> Tensor:
-        """f at (B|1, rows, tk): (B|1, H, rows, tk)."""
-        hidden = F.relu(F.linear(ratio[..., None], self.hidden.weight.float(), self.hidden.bias.float()))
-        return F.linear(hidden, self.out.weight.float()).movedim(-1, 1)
+    def network(self, x: Tensor, bends: Tensor, lines: Tensor) -> Tensor:
+        """f at x (B|1, tq, tk): (B|1, H, tq, tk).
+
+        f is straight between the bends of its ReLUs, at -b / w. To look up the line at x is exact, and faster than to
+        compute all hidden units for every pair of tokens.
+        """
+        piece = torch.bucketize(x.detach(), bends).flatten()
+        slope, start = lines.gather(1, piece.expand(len(lines), -1)).unflatten(1, x.shape).chunk(2)
+        return torch.addcmul(start, slope, x).movedim(0, 1)
+
+    def pieces(self) -> tuple[Tensor, Tensor]:
+        """Where f bends, sorted (hidden,), and on each piece its slope and its value at 0, (2 H, hidden + 1)."""
+        w, b, out = self.hidden.weight.float()[:, 0], self.hidden.bias.float(), self.out.weight.float()
+        bends, order = (-b / w).detach().nan_to_num(math.inf).sort()  # w = 0: far away; with b = 0 it is never passed
+        w, b, out = w[order], b[order], out[:, order]
+        piece = torch.arange(len(bends) + 1, device=w.device)
+        passed = torch.arange(len(bends), device=w.device)[:, None] < piece  # (hidden, pieces): bends to its left
+        on = passed == (w >= 0)[:, None]  # a unit with w < 0 is on in front of its bend
+        return bends, torch.cat([(out * x) @ on.float() for x in (w, b)])
