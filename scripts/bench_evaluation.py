@@ -92,7 +92,7 @@ def child(words: Row) -> list[Row]:
     shape, device = Shape(**words["shape"]), torch.device(words["device"])
     started, rows = time.perf_counter(), []
     try:
-        model = build(shape.vocabulary, TRAINED, shape.model, words["scheme"]).to(device).eval()
+        model, nope = (_model(shape, name, device) for name in (words["scheme"], "nope"))
     except ModelError as error:
         return [{"length": length, "refused": str(error).splitlines()[0]} for length in words["lengths"]]
     for length in words["lengths"]:
@@ -105,18 +105,20 @@ def child(words: Row) -> list[Row]:
                 score(model, 64, words["precision"])()  # first-use buffers of the libraries
                 row |= {"peak_mib": peak(score(model, length, words["precision"]), device) / MIB}
             else:
-                row |= _speed(model, length, words, device)
+                row |= _speed({"it": model, "nope": nope}, length, words, device)
         except ModelError as error:
             row["refused"] = str(error).splitlines()[0]
         rows.append(row)
     return rows
 
 
-def _speed(model: Transformer, length: int, words: Row, device: torch.device) -> Row:
-    shape = Shape(**words["shape"])
-    nope = build(shape.vocabulary, TRAINED, shape.model, "nope").to(device).eval()
-    pair = {name: score(each, length, words["precision"]) for name, each in (("it", model), ("nope", nope))}
-    seconds = medians(interleaved(pair, words["rounds"], device, warmup=int(length < 8192)))
+def _model(shape: Shape, name: str, device: torch.device) -> Transformer:
+    return build(shape.vocabulary, TRAINED, shape.model, name).to(device).eval()
+
+
+def _speed(models: dict[str, Transformer], length: int, words: Row, device: torch.device) -> Row:
+    works = {name: score(model, length, words["precision"]) for name, model in models.items()}
+    seconds = medians(interleaved(works, words["rounds"], device, warmup=int(length < 8192)))
     return {"tokens_per_s": length / seconds["it"], "of_nope": seconds["nope"] / seconds["it"]}
 
 

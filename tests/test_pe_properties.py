@@ -128,9 +128,13 @@ def test_biases_made_a_few_at_a_time_are_the_same(name: str, monkeypatch: pytest
     model = shared(name)
     x = tokens(2, longest(model, BEYOND))
     expected, wanted = values_and_gradients(model, x, kernel="dense")
+    targets = x.roll(-1, 1)
+    targets[:, :-20] = UNSCORED
+    scored = model.nll(x, targets)
     monkeypatch.setattr("model.view.AT_ONCE", 1)
     monkeypatch.setattr("model.view.CHUNK", 16)
     assert difference(logits(model, x, chunk=16), expected) <= NOISE
+    assert difference(model.nll(x, targets), scored) <= NOISE
     got, gradients = values_and_gradients(model, x, chunk=16)
     assert difference(got, expected) <= NOISE
     for parameter, gradient in gradients.items():
