@@ -69,8 +69,12 @@ def attention(
     if callable(added):
         return forward(q, k, v, added, sink, scale, blocks, False)[0]
     if _over_distance(added):
-        added = F.pad(added.float()[:, : k.shape[2]], (chunk, 0), value=NEVER)  # negative distances: the future
-        k, v = k.flip(2), v.flip(2)
+        table = added.float()[:, : k.shape[2]]
+        if q.shape[2] == 1:  # of one query it is cheaper to reverse the biases than the keys
+            added = table.flip(1)[None, :, None]
+        else:
+            added = F.pad(table, (chunk, 0), value=NEVER)  # negative distances: the future
+            k, v = k.flip(2), v.flip(2)
     if torch.compiler.is_compiling():
         from . import blocked_op  # it imports this file
 
