@@ -1,16 +1,15 @@
 """How a layer's queries see its keys: what an encoding computes once a forward pass, and what it adds to the logits."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import flex
-from .blocked import CHUNK
+from .blocked import CHUNK, NEVER
 from .pe.base import Block, Context, PositionEncoding
 
-NEVER = float("-inf")
 AT_ONCE = 2**26  # bytes of what is added to logits that are made for all layers at once, not block by block in each
 
 
@@ -33,7 +32,7 @@ class Prepared:
             if not view.adds_the_same or context.queries > view.queries_at_once:
                 return prepared
             view = View(encoding, context, prepared, encoding.digest({}, context))
-            return Prepared(prepared.value, table, view.added(view.whole))
+            return replace(prepared, added=view.added(view.whole))
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class View:
 
     @property
     def queries_at_once(self) -> int:
-        """For how many queries what is added to the logits of all keys takes no more than AT_ONCE bytes; a block's."""
+        """For how many queries what is added to the logits of all keys takes AT_ONCE bytes at most; at least a block."""
         rows, keys, *_ = self.context.positions.shape
         if self.context.documents is not None:
             rows = len(self.context.documents)

@@ -92,9 +92,10 @@ def child(words: Row) -> list[Row]:
     shape, device = Shape(**words["shape"]), torch.device(words["device"])
     started, rows = time.perf_counter(), []
     try:
-        model, nope = (_model(shape, name, device) for name in (words["scheme"], "nope"))
+        model = _model(shape, words["scheme"], device)
     except ModelError as error:
         return [{"length": length, "refused": str(error).splitlines()[0]} for length in words["lengths"]]
+    models = {"it": model, "nope": _model(shape, "nope", device)} if words["kind"] == "speed" else {}
     for length in words["lengths"]:
         row: Row = {"length": length, "content": by_content(model)}
         try:
@@ -105,7 +106,7 @@ def child(words: Row) -> list[Row]:
                 score(model, 64, words["precision"])()  # first-use buffers of the libraries
                 row |= {"peak_mib": peak(score(model, length, words["precision"]), device) / MIB}
             else:
-                row |= _speed({"it": model, "nope": nope}, length, words, device)
+                row |= _speed(models, length, words, device)
         except ModelError as error:
             row["refused"] = str(error).splitlines()[0]
         rows.append(row)
