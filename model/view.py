@@ -83,7 +83,7 @@ class View:
 
     @property
     def queries_at_once(self) -> int:
-        """For how many queries what is added to the logits of all keys takes AT_ONCE bytes at most; at least a block."""
+        """For how many queries what is added to the logits of all keys takes AT_ONCE bytes at most; a block or more."""
         rows, keys, *_ = self.context.positions.shape
         if self.context.documents is not None:
             rows = len(self.context.documents)
