@@ -9,7 +9,7 @@ other random number comes from generators that a checkpoint holds: a run that wa
 """
 
 if __name__ == "__main__":  # ahead of the imports: refusals and --help do not wait for torch
-    from configs.cli import run
+    from longrun.config.cli import run
 
     run("train", "train:main")
 
@@ -24,21 +24,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from configs.run_folder import RunFolder
-from configs.schema import TrainConfig
-from configs.tracking import Tracker
 from data.dataset import Batches, Dataset, prepare
 from data.prefetch import Prefetch
-from data.protocols import base as protocols
-from data.tokenizer import Tokenizer
-from eval import evaluate_with_control, require_tokens, score, summary
-from model import build, checkpoint, origin, parallel
-from model.allocator import keep_freed_memory
-from model.assembly import whole
-from model.compiling import worth_compiling
+from data.tokenizers.base import Tokenizer
+from longrun.config.schema import TrainConfig
+from longrun.evaluation.evaluate import evaluate_with_control, require_tokens, score, summary
+from longrun.evaluation.protocols import base as protocols
+from longrun.runs.run_folder import RunFolder
+from longrun.tracking.tracker import Tracker
+from longrun.training.compile_policy import worth_compiling
+from longrun.training.malloc import keep_freed_memory
+from longrun.training.optimizers import build_optimizer, clip_gradients, schedule
+from model import build, distributed, init_from
+from model.checkpoint import files as checkpoint
+from model.distributed import Ranks
 from model.errors import ModelError
-from model.optim import build_optimizer, clip_gradients, schedule
-from model.parallel import Ranks
+from model.factory import whole
 from model.precision import autocast, exact_device
 from model.transformer import UNSCORED, Transformer, generator_for
 
@@ -78,7 +79,7 @@ def main(config: TrainConfig) -> int:
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()
-    ranks = parallel.setup(config.train.device, config.train.timeout)
+    ranks = distributed.setup(config.train.device, config.train.timeout)
     folder = RunFolder.of(config)
     if not ranks.first:
         return run_training(config, folder, ranks)
@@ -89,7 +90,7 @@ def main(config: TrainConfig) -> int:
 def run_training(config: TrainConfig, folder: RunFolder, ranks: Ranks) -> int:
     """From a configuration to a finished run folder. Returns the exit code: 0, or 128 + the signal that stopped it."""
     found = checkpoint.newest(folder.path / "checkpoints")
-    parallel.require_same("the step to continue from", found.step if found else None)
+    distributed.require_same("the step to continue from", found.step if found else None)
     trainer = set_up(config, ranks, found)
     if found:
         resume(trainer, found)
@@ -106,7 +107,7 @@ def run_training(config: TrainConfig, folder: RunFolder, ranks: Ranks) -> int:
             tracker.say(f"stopped by {name} after step {step}; the same command continues")
         else:
             finish(trainer, folder, tracker)
-    parallel.teardown()
+    distributed.teardown()
     return 128 + stopped if stopped else 0
 
 
@@ -146,7 +147,7 @@ def set_up(config: TrainConfig, ranks: Ranks, found: checkpoint.Checkpoint | Non
     tokens, size = loop.batch * loop.length // ranks.world, model.parameter_count()
     if worth_compiling(loop.compile, ranks.device, loop.steps, tokens, size, len(model.layers)):
         model.compile()
-    wrapped = parallel.wrap(model, ranks, loop.parallel)
+    wrapped = distributed.wrap(model, ranks, loop.parallel)
     optimizer = build_optimizer(model, optim.name, optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
@@ -159,7 +160,7 @@ def new_model(config: TrainConfig, tokenizer: Tokenizer) -> Transformer:
     length, parts = config.train.length, (asdict(config.model), config.pe, config.positions, config.seed)
     if config.init_from is None:
         return build(tokenizer.vocab_size, length, *parts, extension)
-    model = origin.begin(config.init_from, length, *parts, extension)
+    model = init_from.begin(config.init_from, length, *parts, extension)
     require_tokens(model, tokenizer, config.init_from)
     return model
 
@@ -212,7 +213,9 @@ def train_step(trainer: Trainer) -> tuple[float, float, float]:
         group["lr"] = group["peak_lr"] * multiplier
 
     inputs, targets = trainer.batches.batch(progress.step, ranks.rank, ranks.world)
-    (scored,) = parallel.mean_scalars([float((targets != UNSCORED).sum())])  # of a rank: the loss is a mean over tokens
+    (scored,) = distributed.mean_scalars(
+        [float((targets != UNSCORED).sum())]
+    )  # per rank: the loss averages over tokens
     size = config.train.micro_batch or len(inputs)
     pairs = zip(inputs.split(size), targets.split(size), strict=True)
     parts = [(x, y, float((y != UNSCORED).sum()) / scored) for x, y in pairs]
@@ -220,13 +223,13 @@ def train_step(trainer: Trainer) -> tuple[float, float, float]:
     generator = generator_for(config.seed, f"positions/{progress.step}/{ranks.rank}", exact_device(ranks.device))
     for number, (x, y, share) in enumerate(parts, start=1):
         x, y = (tensor.to(ranks.device, non_blocking=True) for tensor in (x, y))
-        with parallel.accumulate(trainer.wrapped, last=number == len(parts)):
+        with distributed.accumulate(trainer.wrapped, last=number == len(parts)):
             with autocast(config.train.precision, ranks.device):
                 loss = trainer.wrapped(x, y, generator=generator) * share
             loss.backward()
         total += loss.detach()
     norm = clip_gradients(trainer.model, optim.grad_clip)
-    (mean,) = parallel.mean_scalars([total.item()])
+    (mean,) = distributed.mean_scalars([total.item()])
     finite = math.isfinite(mean) and math.isfinite(norm)
     if finite:
         trainer.optimizer.step()
@@ -364,4 +367,4 @@ class Signals:
 
 def agreed(received: int) -> int:
     """The signal that any rank received, so that all stop after the same step."""
-    return int(parallel.max_scalar(received))
+    return int(distributed.max_scalar(received))

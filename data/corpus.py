@@ -25,12 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import DataError
-from .file_lock import alone
+from longrun.base.errors import DataError
+from longrun.base.locks import alone
+
 from .options import checked_source
-from .sources import Source
+from .sources.base import Source
 from .splits import SPLITS
-from .tokenizer import Tokenizer
+from .tokenizers.base import Tokenizer
 from .windows import Selection, nonoverlap
 
 _FORMAT = 1  # part of every key: raise it when the files' meaning changes

@@ -1,19 +1,20 @@
 """What training and evaluation need of data: `corpus.Corpus` is text, `tasks.questions.Questions` is a task.
 
-The `data` config group chooses by its key `source`: a kind of text (`data/sources.py`), or a task (`data/tasks`).
+The `data` config group chooses by its key `source`: a kind of text (`data/sources/base.py`), or a task (`data/tasks`).
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from longrun.base.errors import DataError
+
 from . import corpus
 from . import options as text_options
-from .errors import DataError
-from .numbers import NumberTokenizer
 from .tasks import registry as tasks
 from .tasks.questions import Questions
-from .tokenizer import SMALLEST_VOCABULARY, Tokenizer
+from .tokenizers.base import SMALLEST_VOCABULARY, Tokenizer
+from .tokenizers.ids import NumberTokenizer
 from .windows import Selection
 
 

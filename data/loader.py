@@ -11,7 +11,7 @@ Shapes: B rows of this rank, T length.
 import numpy as np
 import torch
 
-from .errors import DataError
+from longrun.base.errors import DataError
 
 _ROUNDS = 6  # Feistel rounds; four suffice for a pseudo-random permutation (Luby & Rackoff 1988)
 

@@ -3,14 +3,15 @@
 import difflib
 from pathlib import Path
 
-from .code import Code, Stdlib
-from .errors import DataError
-from .hub import Hub
-from .rows import JsonLines, Parquet
-from .sources import KINDS, Source
-from .text import Text
-from .token_files import TokenFiles
-from .tokenizer import FILE, SMALLEST_VOCABULARY
+from longrun.base.errors import DataError
+
+from .sources.base import KINDS, Source
+from .sources.code import Code, Stdlib
+from .sources.hub import Hub
+from .sources.rows import JsonLines, Parquet
+from .sources.text import Text
+from .sources.token_files import TokenFiles
+from .tokenizers.base import FILE, SMALLEST_VOCABULARY
 
 SOURCES: dict[str, type[Source]] = {
     "stdlib": Stdlib, "code": Code, "text": Text, "jsonl": JsonLines, "parquet": Parquet, "hub": Hub,

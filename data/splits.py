@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from .errors import DataError
+from longrun.base.errors import DataError
 
 SPLITS = ("train", "valid", "test")
 FEWEST_DOCUMENTS = 10

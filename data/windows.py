@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from .errors import DataError
+from longrun.base.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 
 def __getattr__(name: str):
     if name in ("build", "load"):
-        from . import assembly
+        from . import factory
 
-        return getattr(assembly, name)
+        return getattr(factory, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ class ModelConfig:
     """A decoder-only transformer, without its position encoding.
 
     The only configuration whose defaults are in Python: `model.build` is a library call that must work without the
-    YAML files. The metadata (`choices`, `minimum`, `maximum`) is what `configs/validate.py` reads.
+    YAML files. The metadata (`choices`, `minimum`, `maximum`) is what `longrun/config/validate.py` reads.
     Raises ModelError when the numbers do not fit together.
     """
 

@@ -21,16 +21,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from . import flex
-from .attention import MLP, Attention, LayerCache
+from .attention import flex
+from .attention.layer import Attention, LayerCache
+from .attention.logits import Prepared, View
 from .config import ModelConfig
 from .errors import ModelError
+from .feed_forward.block import MLP
 from .loss import UNSCORED, mean_nll, token_hits, token_nll
 from .norm import norm
 from .pe.base import Context, Encodings, PositionEncoding
 from .positions.base import PositionPlan, Sequences
 from .shape import Shape
-from .view import Prepared, View
 
 
 @dataclass
@@ -97,7 +98,7 @@ class Transformer(nn.Module):
         self.encodings = Encodings(unique)
         self.encoding_of_layer = [unique.index(encoding) for encoding in encodings]
 
-    def trained_at(self, length: int) -> None:
+    def set_train_length(self, length: int) -> None:
         """From now on `length` is the training length, for extensions and records; the encodings stay as they are."""
         self.train_length, self.shape = length, replace(self.shape, train_length=length)
         self.config = self.config | {"trained_length": length}
@@ -202,8 +203,8 @@ class Transformer(nn.Module):
     def _begin(self, tokens: Tensor, context: Context) -> tuple[Tensor, list[Prepared]]:
         """What is done once: the input of the first layer (B, T, D), and what the encodings prepare for all layers."""
         x = self.embedding_norm(self.embedding(tokens))
-        for leaf in self._leaves():
-            x = leaf.embed(x, context)
+        for component in self.components():
+            x = component.embed(x, context)
         if self.dropout:
             x = F.dropout(x, self.dropout, self.training)
         return x, [Prepared.of(encoding, context) for encoding in self.encodings]
@@ -239,16 +240,16 @@ class Transformer(nn.Module):
     def max_positions(self) -> int | None:
         """Longest sequence that there are positions for, None if there is no limit."""
         limits = [self.plan.max_length]
-        for leaf in self._leaves():
-            rows = leaf.max_positions
-            if rows is not None and self.plan.end(rows + 1, self.training, leaf.first_id) > rows:
+        for component in self.components():
+            rows = component.max_positions
+            if rows is not None and self.plan.end(rows + 1, self.training, component.primary_axis) > rows:
                 limits.append(rows)  # otherwise no sequence gets there, however long it is
         return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def length_dependent(self) -> bool:
         """Whether more tokens change what earlier ones compute; then no cache can be right."""
-        return any(leaf.length_dependent for leaf in self._leaves())
+        return any(component.length_dependent for component in self.components())
 
     def check_length(self, length: int) -> None:
         """Raise ModelError if there are no positions for `length` tokens."""
@@ -294,9 +295,9 @@ class Transformer(nn.Module):
             cache.positions = planned(cache.capacity)
         return cache.positions[:, :total]
 
-    def _leaves(self) -> list[PositionEncoding]:
+    def components(self) -> list[PositionEncoding]:
         """Every encoding once, those inside compositions one by one."""
-        return list(dict.fromkeys(leaf for encoding in self.encodings for leaf in encoding.leaves()))
+        return list(dict.fromkeys(component for encoding in self.encodings for component in encoding.components()))
 
 
 @torch.no_grad()

@@ -19,14 +19,18 @@ from pathlib import Path
 
 import torch
 
-from configs.cli import guarded
-from configs.errors import ConfigError
-from model.allocator import keep_freed_memory
+from longrun.base.errors import ConfigError
+from longrun.bench import data as bench_data
+from longrun.bench import evaluation as bench_evaluation
+from longrun.bench import generation as bench_generation
+from longrun.bench import page
+from longrun.bench import protocols as bench_protocols
+from longrun.bench import training as bench_training
+from longrun.bench.results import Results, where
+from longrun.bench.timing import SHAPES
+from longrun.config.cli import guarded
+from longrun.training.malloc import keep_freed_memory
 from model.pe.registry import names
-
-from . import bench_data, bench_evaluation, bench_generation, bench_page, bench_protocols, bench_training
-from .bench_clock import SHAPES
-from .bench_results import Results, where
 
 SCHEMES = "nope,rope,alibi,t5,kerple_log,fire"
 LENGTHS = "1024,4096,16384"
@@ -92,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
             results.add(part, where(device, options.threads), result)
             results.write(options.json)
     if options.write is not None:
-        bench_page.write(options.write, results.runs)
+        page.write(options.write, results.runs)
         print(f"written: {options.write}")
     return 0
 

@@ -12,14 +12,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.cli import guarded
-from data.errors import DataError
+from longrun.base.errors import DataError
+from longrun.base.paths import ROOT
+from longrun.claims.evidence import Evidence, Experiment, experiments, home
+from longrun.claims.rules import RULES, Finding
+from longrun.config.cli import guarded
+from longrun.doc_blocks import between, renew
 
-from .claim_evidence import Evidence, Experiment, experiments, home
-from .claim_rules import RULES, Finding
-from .markers import between, renew
-
-ROOT = Path(__file__).resolve().parent.parent
 SIZES = {
     "cpu": "Models of 0.1 to 0.5 million parameters, 35 minutes on two cores.",
     "gpu": "Models of 5 to 12 million parameters, a few hours on one GPU.",

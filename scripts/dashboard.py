@@ -13,11 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from configs.cli import guarded
-from configs.errors import ConfigError
-
-from . import report
-from .report_tables import Table
+from longrun.base.errors import ConfigError
+from longrun.config.cli import guarded
+from longrun.report.tables import Table
+from scripts import report
 
 MULTIPLES = ("ppl@1x", "ppl@4x", "ppl@4x/ppl@1x", "usable_length")
 

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.environment import PACKAGES, REPOSITORY, commit, installed, processor
 from data.corpus import default_cache
-from model import atomic
+from longrun.runs.environment import PACKAGES, ROOT, commit, installed, processor
+from model.checkpoint import atomic_dir
 from model.errors import ModelError
 
 GOOD, NOTE, BROKEN = "ok", "note", "BROKEN"
@@ -68,11 +68,11 @@ def run_folder(run: Path) -> Iterator[Finding]:
         yield Finding("run", BROKEN, f"{run}: no config.yaml, so this is not a run folder")
         return
     yield Finding("run", GOOD, f"{run}: {'finished' if (run / 'done').is_file() else 'not finished'}")
-    found = atomic.entries(run / "checkpoints")
+    found = atomic_dir.entries(run / "checkpoints")
     whole = 0
     for step, path in found.items():
         try:
-            files = atomic.verify(path)["files"]
+            files = atomic_dir.verify(path)["files"]
         except ModelError as error:
             yield Finding("checkpoint", BROKEN, str(error))
             continue
@@ -100,7 +100,7 @@ def metrics(path: Path) -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    yield Finding("longrun", GOOD, f"commit {commit() or 'unknown'} in {REPOSITORY}")
+    yield Finding("longrun", GOOD, f"commit {commit() or 'unknown'} in {ROOT}")
     yield Finding("python", GOOD if sys.version_info >= (3, 11) else BROKEN, sys.version.split()[0])
     missing = [name for name in PACKAGES if installed(name) is None]
     versions = "  ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES if name not in missing)

@@ -13,12 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from configs.cli import guarded
-from configs.schema import key
-from data.tokenizer import Tokenizer
-
-from .export_task import write_task
-from .run_options import read
+from data.tokenizers.base import Tokenizer
+from longrun.config.cli import guarded
+from longrun.config.run_arguments import read
+from longrun.config.schema import key
+from longrun.evaluation.lm_eval_task import write_task
 
 TOLERANCE = 1e-3  # of the largest logit: more is another model, not other rounding
 NEW_TOKENS = 16
@@ -42,12 +41,12 @@ def main(words: list[str]) -> int:
         return 0
     config = read(words, ExportConfig, DEFAULTS, "run=runs/NAME to=FOLDER")
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: nothing here is to be looked up
-    from model import origin
+    from model import init_from
     from model.extension.base import extended
     from model.hf import save_hf
 
     source, folder = Path(config.run), Path(config.to)
-    tokenizer, model = Tokenizer.load(source), origin.load(source)
+    tokenizer, model = Tokenizer.load(source), init_from.load(source)
     if config.extension is not None:
         model = extended(model, config.extension, config.length or 8 * model.train_length)
     kind = save_hf(model, folder, tokenizer.separator)

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from configs.cli import guarded
+from longrun.config.cli import guarded
 from model.errors import ModelError
 from model.pe.registry import names, schemes
 
@@ -19,12 +19,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.out.exists() and not options.out.is_dir():
         raise ModelError(f"--out {options.out} is a file; give a folder (it is created if it does not exist)")
 
-    from .gallery_concepts import CONCEPTS
-    from .gallery_panels import save
+    from longrun.gallery.concepts import CONCEPTS
+    from longrun.gallery.panels import save
 
     pictures = draw_schemes(options.out, options.only or names())
     if not options.only:
-        from .gallery_page import page, write
+        from longrun.gallery.page import page, write
 
         for name, draw in CONCEPTS.items():
             save(draw(), options.out / f"{name}.png")
@@ -40,8 +40,8 @@ def draw_schemes(folder: Path, chosen: list[str]) -> dict[str, str]:
     """
     import torch
 
-    from .gallery_data import portrait, same_picture
-    from .gallery_panels import portrait_figure, save
+    from longrun.gallery.panels import portrait_figure, save
+    from longrun.gallery.probe import portrait, same_picture
 
     torch.set_num_threads(1)  # small tensors: more threads only wait for each other
     drawn: dict[str, str] = {}

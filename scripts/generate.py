@@ -10,12 +10,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from configs.cli import guarded
-from configs.schema import key
-from configs.validate import show
-from data.tokenizer import Tokenizer
-
-from .run_options import read
+from data.tokenizers.base import Tokenizer
+from longrun.config.cli import guarded
+from longrun.config.run_arguments import read
+from longrun.config.schema import key
+from longrun.config.validate import show
 
 
 @dataclass

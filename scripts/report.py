@@ -11,21 +11,20 @@ import shlex
 import sys
 from pathlib import Path
 
-from configs.cli import guarded
-from data.errors import DataError
-
-from . import report_answers as answers
-from . import report_tables as tables
-from .report_captions import figures_of
-from .report_checks import caveats, check_comparable
-from .report_data import Run, read_runs
-from .report_html import page
-from .report_lines import Line, variants_of
-from .report_markdown import markdown
-from .report_payload import payload
-from .report_provenance import commands, facts
-from .report_study import Study, colours, studies_of
-from .report_words import findings, headline
+from longrun.base.errors import DataError
+from longrun.config.cli import guarded
+from longrun.report import accuracy as answers
+from longrun.report import tables
+from longrun.report.captions import figures_of
+from longrun.report.comparability import caveats, check_comparable
+from longrun.report.findings import findings, headline
+from longrun.report.html import page
+from longrun.report.load import Run, read_runs
+from longrun.report.markdown import markdown
+from longrun.report.payload import payload
+from longrun.report.provenance import commands, facts
+from longrun.report.series import Line, variants_of
+from longrun.report.study import Study, colours, studies_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +63,7 @@ def report(paths: list[Path], out: Path) -> list[Path]:
 
 def write(out: Path, name: str, content: dict, data: dict) -> list[Path]:
     """The files of what `compose` returned. DataError if they cannot be written."""
-    from .report_figures import write_figures  # matplotlib takes a second: a wrong argument is answered before
+    from longrun.report.figures import write_figures  # matplotlib takes a second: a wrong argument is answered before
 
     try:
         write_figures(data, out / "figures")

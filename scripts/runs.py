@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from configs.cli import guarded
-from configs.errors import ConfigError
-from configs.metrics import read
-from configs.run_folder import NOT_IDENTITY, RunFolder, the_run
+from longrun.base.errors import ConfigError
+from longrun.config.cli import guarded
+from longrun.runs.metrics import read
+from longrun.runs.run_folder import NOT_IDENTITY, RunFolder, the_run
 
 COLUMNS = ("run", "status", "scheme", "step", "of", "loss", "ppl 1x", "ppl 4x")
 REFUSED = "n/a"  # the encoding has no such positions

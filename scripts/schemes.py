@@ -13,15 +13,13 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from configs.cli import guarded
+from longrun.base.paths import ROOT
+from longrun.config.cli import guarded
+from longrun.doc_blocks import renew
+from longrun.gallery.scheme_info import REFERENCE, Facts, by_family, linked
 from model.extension.registry import extensions
 from model.pe.registry import names
 from model.positions.registry import plans
-
-from .markers import renew
-from .scheme_facts import REFERENCE, Facts, by_family, linked
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: list[str] | None = None) -> int:

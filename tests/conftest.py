@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-TARGET = "target(ours, theirs, what, limit=1e-5): a row of docs/conformance.md, see scripts/conformance.py"
+TARGET = "target(ours, theirs, what, limit=1e-5): a row of docs/conformance.md, see scripts/dev/conformance.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

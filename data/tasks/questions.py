@@ -13,8 +13,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from ..errors import DataError
-from ..tokenizer import CharacterTokenizer
+from longrun.base.errors import DataError
+
+from ..tokenizers.base import CharacterTokenizer
 from ..windows import Selection, Windows
 from .base import ALPHABET, Task
 

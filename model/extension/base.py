@@ -90,7 +90,7 @@ class Extension:
         return [self.extend(e, length, made) if self.suits(e) else e for e in encodings]
 
     def refusal(self, encodings: list[PositionEncoding]) -> ModelError:
-        kinds = dict.fromkeys(kind(leaf) for encoding in encodings for leaf in encoding.leaves())
+        kinds = dict.fromkeys(kind(component) for encoding in encodings for component in encoding.components())
         return ModelError(
             f"extension={self.name} does not apply to {', '.join(kinds)}: it is for {self.applies_to}.\n"
             f"These do: {', '.join(fitting(self.shape, encodings))}"

@@ -1,6 +1,6 @@
 from ..pe.base import PositionEncoding
+from ..pe.common.regions import Regions
 from ..pe.nope import Nope
-from ..pe.regions import Regions
 from ..pe.rope import Rope
 from .base import Extension
 

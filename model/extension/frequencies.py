@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..pe.base import PositionEncoding
-from ..pe.regions import Regions
+from ..pe.common.regions import Regions
+from ..pe.common.scaling import Scaling
 from ..pe.rope import Rope
-from ..pe.scaling import Scaling
 from ..shape import Shape
 from .base import Extension, clone, longer
 

@@ -1,7 +1,7 @@
 """What the extensions share that put a region scheme over a rotary encoding."""
 
 from ..pe.base import PositionEncoding
-from ..pe.regions import Regions
+from ..pe.common.regions import Regions
 from ..pe.rope import Rope
 from .base import Extension, as_extension
 

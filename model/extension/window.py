@@ -45,5 +45,5 @@ class LastKeys(PositionEncoding):
         j = torch.arange(block.columns.start, block.columns.stop, device=device)
         return torch.where(i - j < self.size, 0.0, float("-inf"))[None, None]
 
-    def reach(self) -> int:
+    def window_size(self) -> int:
         return self.size

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .outline import Outline
-from .rules import Rule, Same
-from .settings import Settings
+from .config_reader import Settings
+from .model_spec import Outline
+from .weight_map import Rule, Same
 
 Options = dict[str, Any]
 

@@ -8,14 +8,14 @@ import safetensors
 import torch
 from torch import Tensor
 
-from ..assembly import build
+from ..checkpoint.state_dict import live_tensors
 from ..errors import ModelError
-from ..state import live_tensors
+from ..factory import build
 from ..transformer import Transformer
-from .description import describe, family_of
+from .config_reader import Settings
 from .family import Family
-from .rules import Rule
-from .settings import Settings
+from .read_config import describe, family_of
+from .weight_map import Rule
 
 INDEX = "model.safetensors.index.json"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)

@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..checkpoint.state_dict import model_tensors
 from ..errors import ModelError
-from ..state import model_tensors
 from ..transformer import Transformer
-from .custom import write_code
+from .config_reader import Settings
 from .families import FAMILIES
 from .family import Family
-from .outline import Outline
-from .settings import Settings
-from .settled import outline
+from .model_spec import Outline
+from .remote_code import write_code
+from .resolve_spec import outline
 
 
 def save_hf(model: Transformer, folder: str | Path, separator: int | None = None) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..shape import Shape
 
-State = dict[str, Tensor]
+TokenState = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Context:
             return self.positions.shape[1]
         return int(self.positions.max() - self.positions.min()) + 1
 
-    def level(self, which: int) -> "Context":
+    def select_axis(self, axis: int) -> "Context":
         """With one of two position ids a token, 0 or 1. Where the plan has a single one, the second is 0 everywhere."""
         if self.positions.dim() == 3:
-            return replace(self, positions=self.positions[..., which], contiguous=False)
-        return replace(self, positions=torch.zeros_like(self.positions), contiguous=False) if which else self
+            return replace(self, positions=self.positions[..., axis], contiguous=False)
+        return replace(self, positions=torch.zeros_like(self.positions), contiguous=False) if axis else self
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Block:
 
     context: Context
     prepared: Any  # what `prepare` returned
-    state: Any  # what `digest` returned
+    content: Any  # what `content_features` returned
     rows: slice  # the queries
     columns: slice  # the keys
 
@@ -79,17 +79,17 @@ class Block:
         """Query position minus key position, (B|1, tq, tk). Negative in the future, which kernels hide."""
         return self.query_positions[:, :, None] - self.key_positions[:, None, :]
 
-    def spread(self, table: Tensor) -> Tensor:
+    def expand_by_distance(self, table: Tensor) -> Tensor:
         """A table over distance (H|1, n) at every query and key: (B|1, H|1, tq, tk). Far keys share the last entry."""
-        return table[:, self.entry(table.shape[1])].transpose(0, 1)
+        return table[:, self.distance_index(table.shape[1])].transpose(0, 1)
 
-    def pick(self, rows: Tensor) -> Tensor:
+    def gather_by_distance(self, rows: Tensor) -> Tensor:
         """Of what each query has for each distance, (B, H, tq, n), the entry of every key: (B, H, tq, tk)."""
-        index = self.entry(rows.shape[-1])[:, None]
+        index = self.distance_index(rows.shape[-1])[:, None]
         return rows.gather(-1, index.expand(*rows.shape[:2], -1, -1))
 
-    def entry(self, n: int) -> Tensor:
-        """Distances as indices of a table of n entries, int64 (B|1, tq, tk). For encodings of `whole_positions`."""
+    def distance_index(self, n: int) -> Tensor:
+        """Distances as indices of a table of n entries, int64 (B|1, tq, tk). For encodings of `integer_positions`."""
         return self.distance().clamp(min=0, max=n - 1)
 
     def visible(self) -> Tensor:
@@ -109,10 +109,12 @@ class PositionEncoding(nn.Module):
     relative = False  # attention depends on differences of positions only
     max_positions: int | None = None  # hard limit on the position (a learned table)
     length_dependent = False  # what a prefix computes changes with `total_length`
-    keys_stay = False  # `map_k` looks at a token and its position alone, and takes the last tokens as well as all
+    cacheable_keys = False  # `map_k` looks at a token and its position alone, and takes the last tokens as well as all
     per_layer = False  # each layer has its own copy of the parameters
-    whole_positions = False  # positions or distances index something, so fractions have no meaning
-    reads: tuple[int, ...] = ()  # where a plan has two ids a token, those that it reads; () is at home with one only
+    integer_positions = False  # positions or distances index something, so fractions have no meaning
+    position_axes: tuple[
+        int, ...
+    ] = ()  # where a plan has two ids a token, those that it reads; () is at home with one only
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -128,23 +130,23 @@ class PositionEncoding(nn.Module):
     def prepare(self, context: Context) -> Any:
         """Computed once a forward pass and shared by the layers: cos and sin, a bias table."""
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         """Queries (B, H, Tq, d) -> (B, H, Tq, d'), d' possibly wider. `state` is that of every token."""
         return q
 
-    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         """Keys (B, H_kv, T, d) -> (B, H_kv, T, d'). The cache holds them raw, so this sees all of them each time; under
-        `keys_stay` only those of the last T tokens that are new."""
+        `cacheable_keys` only those of the last T tokens that are new."""
         return k
 
-    def state(self, x: Tensor) -> State:
+    def token_state(self, x: Tensor) -> TokenState:
         """What a content-dependent scheme keeps of each token, from the layer's normalised input x (B, T, D).
 
         Tensors (B, T, ...), cached beside keys and values exactly as returned.
         """
         return {}
 
-    def digest(self, state: State, context: Context) -> Any:
+    def content_features(self, state: TokenState, context: Context) -> Any:
         """Turn the per-token state of all tokens into what `scores` and `bias` need (a cumulative sum, say)."""
         return state
 
@@ -180,16 +182,16 @@ class PositionEncoding(nn.Module):
         """(H,) logits of a key that is always there and has no value."""
         return None
 
-    def reach(self) -> int | None:
+    def window_size(self) -> int | None:
         """How many keys back a query can see at most (itself included), if there is such a bound."""
         return None
 
     @property
-    def first_id(self) -> int:
+    def primary_axis(self) -> int:
         """Which of two ids a token is the position that `max_positions` is about."""
-        return self.reads[0] if self.reads else 0
+        return self.position_axes[0] if self.position_axes else 0
 
-    def leaves(self) -> "list[PositionEncoding]":
+    def components(self) -> "list[PositionEncoding]":
         """The encodings this one is made of; compositions answer with their parts."""
         return [self]
 
@@ -222,7 +224,7 @@ class DistanceBias(PositionEncoding):
     """
 
     relative = True
-    whole_positions = True
+    integer_positions = True
 
     def table(self, n: int, device: torch.device | None = None) -> Tensor:
         raise NotImplementedError

@@ -15,7 +15,7 @@ class Chunk(PositionEncoding):
     size: keys, or a share of the training length if below 1; null is the training length.
     """
 
-    whole_positions = True
+    integer_positions = True
 
     def __init__(self, shape: Shape, *, size: int | float | None):
         super().__init__(shape)
@@ -25,5 +25,5 @@ class Chunk(PositionEncoding):
     def allowed(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         return query_positions // self.size == key_positions // self.size
 
-    def reach(self) -> int:
+    def window_size(self) -> int:
         return self.size

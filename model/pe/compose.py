@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..registry import Part
 from ..shape import Shape
-from .base import Block, Context, PositionEncoding, State, require
+from .base import Block, Context, PositionEncoding, TokenState, require
 from .registry import encodings_for
 
 
@@ -23,15 +23,15 @@ class Composition(PositionEncoding):
         self.members = tuple(members)
         self.parts = nn.ModuleDict({str(i): part for i, part in enumerate(members) if part not in elsewhere})
         self.relative = all(part.relative for part in members)
-        self.keys_stay = all(part.keys_stay or not part.overrides("map_k") for part in members)
+        self.cacheable_keys = all(part.cacheable_keys or not part.overrides("map_k") for part in members)
         self.length_dependent = any(part.length_dependent for part in members)
-        self.whole_positions = any(part.whole_positions for part in members)
+        self.integer_positions = any(part.integer_positions for part in members)
         for hook in ("scores", "sink", "values"):
             owners = [type(part).__name__ for part in members if part.overrides(hook)]
             require(len(owners) <= 1, f"pe.parts: {' and '.join(owners)} both define {hook}; only one part can.")
 
-    def leaves(self) -> list[PositionEncoding]:
-        return [leaf for part in self.members for leaf in part.leaves()]
+    def components(self) -> list[PositionEncoding]:
+        return [component for part in self.members for component in part.components()]
 
     def overrides(self, *hooks: str) -> bool:
         return any(part.overrides(*hooks) for part in self.members)
@@ -42,21 +42,21 @@ class Composition(PositionEncoding):
     def prepare(self, context: Context) -> list[Any]:
         return [part.prepare(context) for part in self.members]
 
-    def map_q(self, q: Tensor, context: Context, prepared: list[Any], state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: list[Any], state: TokenState) -> Tensor:
         for i, part in enumerate(self.members):
             q = part.map_q(q, context, prepared[i], _own(state, i))
         return q
 
-    def map_k(self, k: Tensor, context: Context, prepared: list[Any], state: State) -> Tensor:
+    def map_k(self, k: Tensor, context: Context, prepared: list[Any], state: TokenState) -> Tensor:
         for i, part in enumerate(self.members):
             k = part.map_k(k, context, prepared[i], _own(state, i))
         return k
 
-    def state(self, x: Tensor) -> State:
-        return {f"{i}.{name}": t for i, part in enumerate(self.members) for name, t in part.state(x).items()}
+    def token_state(self, x: Tensor) -> TokenState:
+        return {f"{i}.{name}": t for i, part in enumerate(self.members) for name, t in part.token_state(x).items()}
 
-    def digest(self, state: State, context: Context) -> list[Any]:
-        return [part.digest(_own(state, i), context) for i, part in enumerate(self.members)]
+    def content_features(self, state: TokenState, context: Context) -> list[Any]:
+        return [part.content_features(_own(state, i), context) for i, part in enumerate(self.members)]
 
     def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
         for i, part in enumerate(self.members):
@@ -89,8 +89,8 @@ class Composition(PositionEncoding):
     def sink(self) -> Tensor | None:
         return _fold(torch.add, [part.sink() for part in self.members])
 
-    def reach(self) -> int | None:
-        return _fold(min, [part.reach() for part in self.members])
+    def window_size(self) -> int | None:
+        return _fold(min, [part.window_size() for part in self.members])
 
 
 class Compose(Composition):
@@ -128,10 +128,10 @@ def _fold(combine: Callable, values: list) -> Any:
     return reduce(combine, present) if present else None
 
 
-def _own(state: State, part: int) -> State:
+def _own(state: TokenState, part: int) -> TokenState:
     prefix = f"{part}."
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _block(block: Block, part: int) -> Block:
-    return replace(block, prepared=block.prepared[part], state=block.state[part])
+    return replace(block, prepared=block.prepared[part], content=block.content[part])

@@ -34,7 +34,7 @@ class Dape(PositionEncoding):
         assert isinstance(base, PositionEncoding)  # `for_layers` has built it
         require(hidden >= 1, f"pe.hidden={hidden}: expected 1 or more.\nTry pe.hidden=32")
         self.base = base
-        self.relative, self.whole_positions = base.relative, base.whole_positions
+        self.relative, self.integer_positions = base.relative, base.integer_positions
         self.from_scores = nn.Linear(shape.heads, hidden)
         biased = base.overrides("table", "bias")
         self.from_bias = nn.Linear(shape.heads, hidden, bias=False) if biased else None
@@ -43,7 +43,7 @@ class Dape(PositionEncoding):
     @classmethod
     def for_layers(cls, shape: Shape, options: dict[str, Any]) -> list[PositionEncoding]:
         bases = [encodings_for(shape, options["base"])[layer] for layer in range(shape.layers)]  # copies
-        hooks = ("embed", "map_q", "map_k", "scores", "values", "state", "allowed", "sink", "reach")
+        hooks = ("embed", "map_q", "map_k", "scores", "values", "token_state", "allowed", "sink", "window_size")
         require(
             not any(base.overrides(*hooks) for base in bases),
             f"pe.base={options['base']['name']}: DAPE adapts an encoding that is a bias of positions alone.\n"
@@ -84,6 +84,8 @@ class Dape(PositionEncoding):
     def _base_bias(self, block: Block) -> Tensor:
         """B at every pair of the block, (B|1, H, tq, tk)."""
         prepared, table = block.prepared
-        bias = block.spread(table) if table is not None else self.base.bias(replace(block, prepared=prepared))
+        bias = (
+            block.expand_by_distance(table) if table is not None else self.base.bias(replace(block, prepared=prepared))
+        )
         assert bias is not None
         return bias

@@ -19,7 +19,7 @@ class Deberta(PositionEncoding):
 
     relative = True
     per_layer = True
-    whole_positions = True
+    integer_positions = True
 
     def __init__(self, shape: Shape, *, size: int | None):
         super().__init__(shape)
@@ -42,7 +42,7 @@ class Deberta(PositionEncoding):
     def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
         to_position, to_content = (x.to(q.dtype) for x in block.prepared)
         scale = scale * 3**-0.5
-        by_query = block.pick((q @ to_position) * scale)
+        by_query = block.gather_by_distance((q @ to_position) * scale)
         by_key = (k @ to_content) * scale  # (B, H, tk, size)
-        index = block.entry(by_key.shape[-1]).mT[:, None].expand(*by_key.shape[:3], -1)
+        index = block.distance_index(by_key.shape[-1]).mT[:, None].expand(*by_key.shape[:3], -1)
         return scaled_scores(q, k, scale) + by_query + by_key.gather(-1, index).mT

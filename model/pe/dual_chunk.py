@@ -4,7 +4,7 @@ from torch import Tensor
 from ..registry import Part
 from ..shape import Shape
 from .base import require
-from .regions import Regions
+from .common.regions import Regions
 from .window import keys
 
 
@@ -21,7 +21,7 @@ class DualChunk(Regions):
     window: distances that are exact across the border of two chunks, at least (1/8).
     """
 
-    whole_positions = True
+    integer_positions = True
 
     def __init__(self, shape: Shape, *, rope: Part, size: int | float | None, window: int | float | None):
         super().__init__(shape, rope=rope)

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from ..precision import exact_device
 from ..shape import Shape
-from .base import Context, PositionEncoding, State, require
-from .rotation import Rotation, angles, rotate
+from .base import Context, PositionEncoding, TokenState, require
+from .common.rotation import Rotation, angles, rotate
 
 
 class Fope(PositionEncoding):
@@ -25,7 +25,7 @@ class Fope(PositionEncoding):
     drawn once, from a fixed seed.
     """
 
-    keys_stay = True
+    cacheable_keys = True
 
     def __init__(
         self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], gain: float, learned: bool
@@ -69,12 +69,12 @@ class Fope(PositionEncoding):
         sin = nn.functional.pad(waves.sin @ mixture[1], (0, still))
         return Rotation(cos, sin)
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         group = self.shape.heads // self.shape.kv_heads
         last = prepared.last(context.queries)
         return rotate(q, Rotation(*(x.repeat_interleave(group, 1) for x in (last.cos, last.sin))), self.layout)
 
-    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return rotate(k, prepared.last(k.shape[2]), self.layout)
 
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..shape import Shape
-from .base import Block, Context, PositionEncoding, State, require
-from .running import running_sum
+from .base import Block, Context, PositionEncoding, TokenState, require
+from .common.running import running_sum
 
 
 class Fox(PositionEncoding):
@@ -37,15 +37,15 @@ class Fox(PositionEncoding):
         z = math.log(self.keep / (1 - self.keep))
         nn.init.constant_(self.linear.bias, z if self.gate == "sigmoid" else -z)
 
-    def state(self, x: Tensor) -> State:
+    def token_state(self, x: Tensor) -> TokenState:
         with torch.autocast(x.device.type, enabled=False):
             z = F.linear(x.float(), self.linear.weight.float(), self.linear.bias.float())
         return {"log_forget": F.logsigmoid(z) if self.gate == "sigmoid" else -F.softplus(z)}  # (B, T, H)
 
-    def digest(self, state: State, context: Context) -> Tensor:
+    def content_features(self, state: TokenState, context: Context) -> Tensor:
         """c, float64 (B, H, T)."""
         return running_sum(state["log_forget"], context).transpose(1, 2)
 
     def bias(self, block: Block) -> Tensor:
-        c = block.state
+        c = block.content
         return (c[..., block.rows, None] - c[..., None, block.columns]).float().to(block.query_positions.device)

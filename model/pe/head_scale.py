@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..shape import Shape
-from .base import Context, PositionEncoding, State, require
+from .base import Context, PositionEncoding, TokenState, require
 
 
 class HeadScale(PositionEncoding):
@@ -28,5 +28,5 @@ class HeadScale(PositionEncoding):
     def reset(self, generator: torch.Generator) -> None:
         nn.init.constant_(self.scale, self.initial)
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return (q * self.scale.float()[:, None, None]).to(q.dtype)

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..shape import Shape
-from .base import Block, PositionEncoding, State, require
+from .base import Block, PositionEncoding, TokenState, require
 
 
 class Inkling(PositionEncoding):
@@ -20,7 +20,7 @@ class Inkling(PositionEncoding):
 
     relative = True
     per_layer = True
-    whole_positions = True
+    integer_positions = True
 
     def __init__(self, shape: Shape, *, basis: int, max_distance: int | None):
         super().__init__(shape)
@@ -36,12 +36,12 @@ class Inkling(PositionEncoding):
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
         nn.init.normal_(self.bank, 0, 0.02, generator=generator)
 
-    def state(self, x: Tensor) -> State:
+    def token_state(self, x: Tensor) -> TokenState:
         with torch.autocast(x.device.type, enabled=False):
             r = F.linear(x.float(), self.weights.weight.float(), self.weights.bias.float())
         return {"r": r.unflatten(-1, (self.shape.heads, -1))}  # (B, T, H, basis)
 
     def bias(self, block: Block) -> Tensor:
         with torch.autocast(self.bank.device.type, enabled=False):
-            curves = block.state["r"][:, block.rows].transpose(1, 2) @ self.bank.float()  # (B, H, tq, columns)
-        return block.pick(F.pad(curves, (0, 1)))  # farther keys share the column of zeros
+            curves = block.content["r"][:, block.rows].transpose(1, 2) @ self.bank.float()  # (B, H, tq, columns)
+        return block.gather_by_distance(F.pad(curves, (0, 1)))  # farther keys share the column of zeros

@@ -4,7 +4,7 @@ from ..precision import exact
 from ..registry import Part
 from ..shape import Shape
 from .base import require
-from .regions import Regions
+from .common.regions import Regions
 from .window import keys
 
 

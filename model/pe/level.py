@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..registry import Part
 from ..shape import Shape
-from .base import Block, Context, PositionEncoding, State
+from .base import Block, Context, PositionEncoding, TokenState
 from .registry import encodings_for
 
 
@@ -24,9 +24,9 @@ class Level(PositionEncoding):
     def __init__(self, shape: Shape, *, which: Literal[0, 1], part: Part):
         super().__init__(shape)
         assert isinstance(part, PositionEncoding)  # `for_layers` has built it
-        self.which, self.reads = which, (which,)
+        self.which, self.position_axes = which, (which,)
         self.part: PositionEncoding = part
-        self.relative, self.whole_positions = part.relative, part.whole_positions
+        self.relative, self.integer_positions = part.relative, part.integer_positions
         self.max_positions, self.length_dependent = part.max_positions, part.length_dependent
         self.per_layer = part.per_layer
 
@@ -40,28 +40,28 @@ class Level(PositionEncoding):
 
     def overrides(self, *hooks: str) -> bool:
         # A table over distance is spread by `bias` here: the kernels' distances are those of both ids together.
-        own = {"bias": ("table", "bias"), "table": (), "reach": (), "regions": ()}
+        own = {"bias": ("table", "bias"), "table": (), "window_size": (), "regions": ()}
         return any(self.part.overrides(*own.get(hook, (hook,))) for hook in hooks)
 
     def embed(self, x: Tensor, context: Context) -> Tensor:
-        return self.part.embed(x, context.level(self.which))
+        return self.part.embed(x, context.select_axis(self.which))
 
     def prepare(self, context: Context) -> tuple[Any, Tensor | None]:
-        own = context.level(self.which)
+        own = context.select_axis(self.which)
         table = self.part.table(own.span, own.positions.device) if self.part.overrides("table") else None
         return self.part.prepare(own), table
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
-        return self.part.map_q(q, context.level(self.which), prepared[0], state)
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
+        return self.part.map_q(q, context.select_axis(self.which), prepared[0], state)
 
-    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
-        return self.part.map_k(k, context.level(self.which), prepared[0], state)
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
+        return self.part.map_k(k, context.select_axis(self.which), prepared[0], state)
 
-    def state(self, x: Tensor) -> State:
-        return self.part.state(x)
+    def token_state(self, x: Tensor) -> TokenState:
+        return self.part.token_state(x)
 
-    def digest(self, state: State, context: Context) -> Any:
-        return self.part.digest(state, context.level(self.which))
+    def content_features(self, state: TokenState, context: Context) -> Any:
+        return self.part.content_features(state, context.select_axis(self.which))
 
     def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
         return self.part.scores(q, k, scale, self._own(block))
@@ -74,7 +74,7 @@ class Level(PositionEncoding):
         bias = self.part.bias(own)
         if table is None:
             return bias
-        return own.spread(table) if bias is None else own.spread(table) + bias
+        return own.expand_by_distance(table) if bias is None else own.expand_by_distance(table) + bias
 
     def allowed(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
         if query_positions.dim() == 4:  # (B, tq, 1, 2)
@@ -87,4 +87,4 @@ class Level(PositionEncoding):
         return self.part.sink()
 
     def _own(self, block: Block) -> Block:
-        return replace(block, context=block.context.level(self.which), prepared=block.prepared[0])
+        return replace(block, context=block.context.select_axis(self.which), prepared=block.prepared[0])

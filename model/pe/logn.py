@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..precision import exact
 from ..shape import Shape
-from .base import Context, PositionEncoding, State, require
+from .base import Context, PositionEncoding, TokenState, require
 
 
 class Logn(PositionEncoding):
@@ -28,5 +28,5 @@ class Logn(PositionEncoding):
         factor = (n.log() / math.log(self.length)).clamp(min=1).float().to(context.positions.device)
         return factor[:, None, :, None]  # (B|1, 1, Tq, 1)
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return (q * prepared).to(q.dtype)

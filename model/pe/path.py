@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..shape import Shape
-from .base import Block, Context, PositionEncoding, State, require
+from .base import Block, Context, PositionEncoding, TokenState, require
 
 KEYS = 64  # keys a step; any number gives the same logits
 
@@ -41,13 +41,13 @@ class Path(PositionEncoding):
         bound = self.taps.shape[0] ** -0.5
         nn.init.uniform_(self.taps, -bound, bound, generator=generator)
 
-    def state(self, x: Tensor) -> State:
+    def token_state(self, x: Tensor) -> TokenState:
         """The inputs of the convolution (B, T, H_kv d) and beta (B, T, H_kv)."""
         with torch.autocast(x.device.type, enabled=False):
             beta = F.linear(x.float(), self.beta.weight.float(), self.beta.bias.float())
         return {"w": self.up(self.down(x)), "beta": 2 * beta.sigmoid()}
 
-    def digest(self, state: State, context: Context) -> tuple[Tensor, Tensor]:
+    def content_features(self, state: TokenState, context: Context) -> tuple[Tensor, Tensor]:
         """w and beta w of all tokens, float32 (B, H, T, d)."""
         x = state["w"].float()
         mixed = torch.zeros_like(x)
@@ -68,7 +68,7 @@ class Path(PositionEncoding):
         cuts += [slice(max(0, stop - KEYS), stop) for stop in range(first, 0, -KEYS)]
         with torch.autocast(q.device.type, enabled=False):
             q, k = q.float(), k.float()
-            w, bw = (x[:, :, block.columns] for x in block.state)
+            w, bw = (x[:, :, block.columns] for x in block.content)
             pieces = []
             for cut in cuts:
                 s, q = walk(q, *(x[:, :, cut] for x in (k, w, bw)), own=cut is cuts[0])

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from ..precision import exact_device
 from ..shape import Shape
-from .base import Context, PositionEncoding, State, require
-from .rotation import Rotation, angles
+from .base import Context, PositionEncoding, TokenState, require
+from .common.rotation import Rotation, angles
 
 
 class Pope(PositionEncoding):
@@ -35,13 +35,13 @@ class Pope(PositionEncoding):
         exponent = torch.arange(d, device=exact_device(context.positions.device), dtype=torch.float64) / d
         return angles(context.positions, self.base**-exponent)  # (B|1, 1, T, d)
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         at = prepared.last(context.queries)
         delta = self.delta.float().clamp(-2 * math.pi, 0)[:, None]  # (H, 1, d)
         cos, sin = delta.cos(), delta.sin()
         return _polar(q, Rotation(at.cos * cos + at.sin * sin, at.sin * cos - at.cos * sin))
 
-    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return _polar(k, prepared)
 
 

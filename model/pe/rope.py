@@ -5,9 +5,9 @@ from torch import Tensor
 
 from ..precision import exact_device
 from ..shape import Shape
-from .base import Context, PositionEncoding, State, require
-from .rotation import angles, rotate
-from .scaling import Scaling
+from .base import Context, PositionEncoding, TokenState, require
+from .common.rotation import angles, rotate
+from .common.scaling import Scaling
 
 
 class Rope(PositionEncoding):
@@ -20,7 +20,7 @@ class Rope(PositionEncoding):
     """
 
     relative = True
-    keys_stay = True
+    cacheable_keys = True
     plain = True  # a rotation of queries and keys by their positions and nothing else: regions may be put over it
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], partial: float):
@@ -48,8 +48,8 @@ class Rope(PositionEncoding):
     def prepare(self, context: Context) -> Any:
         return angles(context.positions, *self.scaled(context))
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return rotate(q, prepared.last(context.queries), self.layout)
 
-    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return rotate(k, prepared.last(k.shape[2]), self.layout)

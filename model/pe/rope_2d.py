@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from ..shape import Shape
-from .base import Context, State, require
+from .base import Context, TokenState, require
+from .common.rotation import Rotation, angles, rotate
 from .rope import Rope
-from .rotation import Rotation, angles, rotate
 
 
 class Rope2d(Rope):
@@ -17,8 +17,8 @@ class Rope2d(Rope):
     turn. Pairs are (c, c + d/4) within a half, exponents count over a half.
     """
 
-    keys_stay = plain = False
-    reads = (0, 1)
+    cacheable_keys = plain = False
+    position_axes = (0, 1)
 
     def __init__(self, shape: Shape, *, base: float):
         require(
@@ -33,10 +33,10 @@ class Rope2d(Rope):
         first, second = ids.unbind(-1) if ids.dim() == 3 else (ids, torch.zeros_like(ids))
         return [angles(each, *self.scaled(context)) for each in (first, second)]
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return self._rotate(q, [each.last(context.queries) for each in prepared])
 
-    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return self._rotate(k, prepared)
 
     def _rotate(self, x: Tensor, rotations: list[Rotation]) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..shape import Shape
-from .base import Context, State, require
+from .base import Context, TokenState, require
+from .common.rotation import rotate
 from .rope import Rope
-from .rotation import rotate
 
 
 class RopeDecoupled(Rope):
@@ -21,7 +21,7 @@ class RopeDecoupled(Rope):
     channels: extra channels a head.
     """
 
-    keys_stay = plain = False
+    cacheable_keys = plain = False
     per_layer = True
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], channels: int):
@@ -38,15 +38,15 @@ class RopeDecoupled(Rope):
         for linear in (self.query, self.key):
             nn.init.normal_(linear.weight, 0, self.shape.width**-0.5, generator=generator)
 
-    def state(self, x: Tensor) -> State:
+    def token_state(self, x: Tensor) -> TokenState:
         return {"query": self.query(x), "key": self.key(x)}
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         extra = state["query"][:, -context.queries :].unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
         extra = rotate(extra, prepared.last(context.queries), self.layout)
         # The kernels divide by sqrt(d), the width without the extra channels.
         return torch.cat((q, extra.to(q.dtype)), -1) * math.sqrt(q.shape[-1] / (q.shape[-1] + extra.shape[-1]))
 
-    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         extra = rotate(state["key"][:, None], prepared, self.layout)
         return torch.cat((k, extra.to(k.dtype).expand(-1, k.shape[1], -1, -1)), -1)

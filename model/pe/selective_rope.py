@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..shape import Shape
-from .base import Context, PositionEncoding, State, require
-from .rotation import Rotation, rotate
-from .running import running_sum
+from .base import Context, PositionEncoding, TokenState, require
+from .common.rotation import Rotation, rotate
+from .common.running import running_sum
 
 
 class SelectiveRope(PositionEncoding):
@@ -40,12 +40,12 @@ class SelectiveRope(PositionEncoding):
         nn.init.normal_(self.linear.weight, 0, 0.02, generator=generator)
         nn.init.zeros_(self.linear.bias)
 
-    def state(self, x: Tensor) -> State:
+    def token_state(self, x: Tensor) -> TokenState:
         with torch.autocast(x.device.type, enabled=False):
             z = F.linear(x.float(), self.linear.weight.float(), self.linear.bias.float())
         return {"step": 2 * z.sigmoid().unflatten(-1, (self.shape.kv_heads, self.clocks))}  # (B, T, H_kv, d/2|1)
 
-    def rotation(self, state: State, context: Context) -> Rotation:
+    def rotation(self, state: TokenState, context: Context) -> Rotation:
         """cos and sin of every token, float32 (B, H_kv, T, d/2)."""
         clock = running_sum(state["step"], context).transpose(1, 2)
         exponent = torch.arange(0, self.shape.head_dim, 2, device=clock.device, dtype=torch.float64)
@@ -53,10 +53,10 @@ class SelectiveRope(PositionEncoding):
         device = state["step"].device
         return Rotation(angle.cos().float().to(device), angle.sin().float().to(device))
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         turn, groups = self.rotation(state, context).last(context.queries), self.shape.heads // self.shape.kv_heads
         turn = Rotation(*(x.repeat_interleave(groups, dim=1) for x in (turn.cos, turn.sin)))
         return rotate(q, turn, "half")
 
-    def map_k(self, k: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_k(self, k: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return rotate(k, self.rotation(state, context), "half")

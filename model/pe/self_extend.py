@@ -3,7 +3,7 @@ from torch import Tensor
 from ..registry import Part
 from ..shape import Shape
 from .base import require
-from .regions import Regions
+from .common.regions import Regions
 from .window import keys
 
 
@@ -17,7 +17,7 @@ class SelfExtend(Regions):
     window: W, keys, or a share of the training length if below 1.  group: G, positions that share one number.
     """
 
-    whole_positions = True
+    integer_positions = True
 
     def __init__(self, shape: Shape, *, rope: Part, window: int | float | None, group: int):
         super().__init__(shape, rope=rope)

@@ -16,7 +16,7 @@ class Shaw(PositionEncoding):
 
     relative = True
     per_layer = True
-    whole_positions = True
+    integer_positions = True
 
     def __init__(self, shape: Shape, *, max_distance: int, values: bool):
         super().__init__(shape)
@@ -29,12 +29,12 @@ class Shaw(PositionEncoding):
             nn.init.normal_(parameter, 0, self.shape.head_dim**-0.5, generator=generator)
 
     def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
-        return scaled_scores(q, k, scale) + block.pick((q @ self.a.to(q.dtype).T) * scale)
+        return scaled_scores(q, k, scale) + block.gather_by_distance((q @ self.a.to(q.dtype).T) * scale)
 
     def values(self, weights: Tensor, v: Tensor, block: Block) -> Tensor:
         out = weights @ v
         if self.b is None:
             return out
-        distance = block.entry(self.b.shape[0])[:, None].expand_as(weights)
+        distance = block.distance_index(self.b.shape[0])[:, None].expand_as(weights)
         share = weights.new_zeros(*weights.shape[:3], self.b.shape[0]).scatter_add(-1, distance, weights)
         return out + share.to(v.dtype) @ self.b.to(v.dtype)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..precision import exact
 from ..shape import Shape
-from .base import Context, PositionEncoding, State, require
+from .base import Context, PositionEncoding, TokenState, require
 
 
 class Ssmax(PositionEncoding):
@@ -33,5 +33,5 @@ class Ssmax(PositionEncoding):
         logarithm = exact(context.query_positions).clamp(min=0).log1p().float().to(context.positions.device)
         return logarithm[:, None, :, None]  # (B|1, 1, Tq, 1)
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return (q * (self.s.float()[:, None, None] * prepared)).to(q.dtype)

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ..precision import exact
 from ..shape import Shape
-from .base import Context, PositionEncoding, State, require
+from .base import Context, PositionEncoding, TokenState, require
 
 
 class Temperature(PositionEncoding):
@@ -27,5 +27,5 @@ class Temperature(PositionEncoding):
         factor = (1 + self.slope * steps.log1p()).float().to(context.positions.device)
         return factor[:, None, :, None]  # (B|1, 1, Tq, 1)
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return (q * prepared).to(q.dtype)

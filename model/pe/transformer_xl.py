@@ -18,7 +18,7 @@ class TransformerXl(PositionEncoding):
 
     relative = True
     per_layer = True
-    whole_positions = True
+    integer_positions = True
 
     def __init__(self, shape: Shape):
         super().__init__(shape)
@@ -39,4 +39,4 @@ class TransformerXl(PositionEncoding):
     def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
         u, v = (x.to(q.dtype)[:, None] for x in (self.u, self.v))
         by_distance = (q + v) @ block.prepared.to(q.dtype)  # (B, H, tq, n)
-        return scaled_scores(q + u, k, scale) + block.pick(by_distance * scale)
+        return scaled_scores(q + u, k, scale) + block.gather_by_distance(by_distance * scale)

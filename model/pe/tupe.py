@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..shape import Shape
-from .base import Block, Context, PositionEncoding, State, require
+from .base import Block, Context, PositionEncoding, TokenState, require
 from .sinusoidal import sinusoids
 
 
@@ -45,7 +45,7 @@ class Tupe(PositionEncoding):
         q, k = (torch.einsum("btw,whd->bhtd", p, u.float()) for u in (self.u_q, self.u_k))
         return q, k
 
-    def map_q(self, q: Tensor, context: Context, prepared: Any, state: State) -> Tensor:
+    def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return q * 2**-0.5
 
     def bias(self, block: Block) -> Tensor:

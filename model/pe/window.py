@@ -23,7 +23,7 @@ class Window(DistanceBias):
         distance = distances(n, device)[None]
         return torch.where(distance < self.size, 0.0, float("-inf"))
 
-    def reach(self) -> int:
+    def window_size(self) -> int:
         return self.size
 
 

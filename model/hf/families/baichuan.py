@@ -6,10 +6,10 @@ the rows of its output layer, and nothing but its vocabulary tells it from Baich
 
 from typing import Any
 
+from ..config_reader import Settings
 from ..family import Family, table
-from ..rotary import rotary
-from ..rules import Same
-from ..settings import Settings
+from ..rope import rotary
+from ..weight_map import Same
 from .llama import LAYER, RULES, block
 
 SECOND_VOCABULARY = 125_696

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from ..config_reader import Settings
 from ..family import Family, table
-from ..outline import Outline
-from ..rules import PerHead, Rule, Same, with_biases
-from ..settings import Settings
+from ..model_spec import Outline
+from ..weight_map import PerHead, Rule, Same, with_biases
 
 LAYER = "transformer.h.{n}"
 RULES: dict[str, Rule] = {

@@ -7,9 +7,9 @@ nowhere in its config.json.)
 
 from typing import Any
 
+from ..config_reader import Settings
 from ..family import Family, table
-from ..rules import Rule, Same, with_biases
-from ..settings import Settings
+from ..weight_map import Rule, Same, with_biases
 
 LAYER = "transformer.encoder.layers.{n}"
 RULES: dict[str, Rule] = {

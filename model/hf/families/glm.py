@@ -6,11 +6,11 @@ Half of each head turns, interleaved; gate and up are one matrix.
 from collections.abc import Callable
 from typing import Any
 
+from ..config_reader import Settings
 from ..family import Family, table
-from ..outline import Outline
-from ..rotary import rotary, rotary_keys
-from ..rules import Same, with_biases
-from ..settings import Settings
+from ..model_spec import Outline
+from ..rope import rotary, rotary_keys
+from ..weight_map import Same, with_biases
 from .llama import LAYER, RULES, block, block_keys
 
 FUSED = RULES | {"layers.{n}.mlp.up.weight": Same(f"{LAYER}.mlp.gate_up_proj.weight")}

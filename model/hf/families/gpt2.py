@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from ..config_reader import Settings
 from ..family import Family, table
-from ..outline import Outline
-from ..rules import Rule, Same, Transposed, with_biases
-from ..settings import Settings
+from ..model_spec import Outline
+from ..weight_map import Rule, Same, Transposed, with_biases
 
 ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
 LAYER = "transformer.h.{n}"

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from ..config_reader import Settings
 from ..family import Family, table
-from ..outline import Outline
-from ..rotary import rotary, rotary_keys
-from ..rules import PerHead, Rule, Same, with_biases
-from ..settings import Settings
+from ..model_spec import Outline
+from ..rope import rotary, rotary_keys
+from ..weight_map import PerHead, Rule, Same, with_biases
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_fast": "gelu_tanh", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 LAYER = "gpt_neox.layers.{n}"

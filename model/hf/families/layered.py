@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..outline import Outline
-from ..settings import Settings
+from ..config_reader import Settings
+from ..model_spec import Outline
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from ..config_reader import Settings
 from ..family import Family, prefixed
-from ..settings import Settings
 
 KEYS = ("vocab_size", "train_length", "model", "pe", "positions", "extension", "extension_length", "trained_length")
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from ..config_reader import Settings
 from ..family import Family, table
-from ..outline import Outline
-from ..rotary import rotary, rotary_keys
-from ..settings import Settings
+from ..model_spec import Outline
+from ..rope import rotary, rotary_keys
 from .layered import sliding
 from .llama import RULES, block, block_keys
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from ..config_reader import Settings
 from ..family import Family, table
-from ..outline import Outline
-from ..rules import Rule, Same
-from ..settings import Settings
+from ..model_spec import Outline
+from ..weight_map import Rule, Same
 
 REACH = 16  # transformers makes its table of ALiBi for `max_seq_len` keys and fails beyond
 LAYER = "transformer.blocks.{n}"

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from ..config_reader import Settings
 from ..family import Family, table
-from ..outline import Outline
-from ..rotary import rotary, rotary_keys
-from ..rules import with_biases
-from ..settings import Settings
+from ..model_spec import Outline
+from ..rope import rotary, rotary_keys
+from ..weight_map import with_biases
 from .layered import schedule, window_keys, windowed, windows
 from .llama import RULES, block, block_keys
 

@@ -1,0 +1,6 @@
+"""Where the repository and its YAML files are."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"

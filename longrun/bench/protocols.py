@@ -1,0 +1,188 @@
+"""Part `protocols`: time and peak memory of each protocol far beyond the training length, and `sliding` against how it
+is usually done.
+
+All measure the same documents of a made-up text with their default options, through the code of every evaluation
+(`eval.score`). Each protocol's memory is taken in a process of its own, over what the model and the text take.
+
+Usually `sliding` is done so: one window after the other through the model, the logits of every token in float32, and a
+cross-entropy that ignores what an earlier window has scored. Ours puts windows into batches and has logits of the
+scored tokens only. Both score the same tokens with the same model; that they agree is checked.
+"""
+
+import multiprocessing
+import os
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from data import windows as w
+from data.dataset import Dataset, prepare
+from longrun.bench.evaluation import AT_ONCE, MIB, peak
+from longrun.bench.timing import Shape, Work, interleaved, medians
+from longrun.evaluation.evaluate import score
+from longrun.evaluation.protocols import base as protocols
+from model import build
+from model.precision import autocast, resolve
+from model.transformer import UNSCORED, Transformer
+
+Row = dict[str, object]
+MEASURED = ("fixed_targets", "nonoverlap", "sliding", "last_k", "per_position", "needle")
+LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz   "))
+
+
+@dataclass(frozen=True)
+class Protocols:
+    """shape: the model; its `length` is the training length."""
+
+    shape: Shape
+    scheme: str = "rope"
+    precision: str = "auto"
+    far: int = 16  # windows of the protocols, in training lengths
+    slid: int = 4  # windows of the comparison of `sliding`, in training lengths
+    documents: int = 2  # each as long as two windows and a half
+    strides: tuple[float, ...] = (0.5, 0.125)  # of `sliding`, as shares of the window
+    rounds: int = 3
+
+
+def run(job: Protocols, device: torch.device) -> Row:
+    settings = {**asdict(job), "precision": resolve(job.precision, device)}
+    del settings["rounds"]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        rows, slid = costs(job, Path(folder), device), sliding(job, Path(folder), device)
+    return {"settings": settings, "rounds": job.rounds, "rows": rows, "sliding": slid}
+
+
+def costs(job: Protocols, folder: Path, device: torch.device) -> list[Row]:
+    """A row for each protocol."""
+    model, length = _model(job, device), job.far * job.shape.length
+    selections = {name: selected(name, job, length, folder) for name in MEASURED}
+    seconds = medians(
+        interleaved({name: _ours(model, each, job) for name, each in selections.items()}, job.rounds, device)
+    )
+    return [
+        {
+            "protocol": name, "length": length, "windows": len(each.windows), **_counts(each),
+            "seconds": seconds[name], "peak_mib": _in_a_process(job, name, folder, device),
+        }
+        for name, each in selections.items()
+    ]  # fmt: skip
+
+
+def sliding(job: Protocols, folder: Path, device: torch.device) -> list[Row]:
+    """A row for each stride."""
+    model, length = _model(job, device), job.slid * job.shape.length
+    data = _text(job, length, folder)
+    tokens, offsets = data.tokens("test"), data.documents("test")
+    slid = {
+        share: w.Selection(tokens, offsets, w.sliding(offsets, length, max(1, int(share * length))))
+        for share in job.strides
+    }
+    works: dict[str, Work] = {}
+    for share, each in slid.items():
+        works |= {f"ours {share}": _ours(model, each, job), f"usual {share}": _usual(model, each, job)}
+        assert torch.allclose(works[f"ours {share}"](), works[f"usual {share}"](), atol=0.1), "not the same numbers"
+    seconds = medians(interleaved(works, job.rounds, device))
+    return [
+        {
+            "stride": share, "length": length, "windows": len(each.windows), **_counts(each),
+            "seconds": seconds[f"ours {share}"], "usual_seconds": seconds[f"usual {share}"],
+            "speed_up": seconds[f"usual {share}"] / seconds[f"ours {share}"],
+        }
+        for share, each in slid.items()
+    ]  # fmt: skip
+
+
+def selected(name: str, job: Protocols, length: int, folder: Path) -> w.Selection:
+    """What the protocol feeds and scores, by the defaults of configs/eval but for fewer questions."""
+    options = SimpleNamespace(
+        protocol=name, split="test", documents=None, targets=min(64, job.shape.length), blocks=4, stride=None,
+        k=min(64, job.shape.length), variant="single", trials=2, depths=[0.0, 0.5, 1.0], needles=4,
+    )  # fmt: skip
+    selection = protocols.create(options).select(_text(job, length, folder), [length])[length]
+    assert isinstance(selection, w.Selection)
+    return selection
+
+
+def _in_a_process(job: Protocols, name: str, folder: Path, device: torch.device) -> float:
+    """Peak MiB, not lowered by what was allocated before, in a process that gives back what it frees."""
+    fresh, before = multiprocessing.get_context("forkserver"), dict(os.environ)
+    fresh.set_forkserver_preload([__name__])  # imported once; the server itself computes nothing
+    os.environ.update(AT_ONCE)  # the server inherits it, and reads it when it starts
+    try:
+        with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+            return pool.submit(_peak, job, name, folder, device, torch.get_num_threads()).result()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _peak(job: Protocols, name: str, folder: Path, device: torch.device, threads: int) -> float:
+    torch.set_num_threads(threads)
+    model = _model(job, device)
+    _ours(model, selected("last_k", job, job.shape.length, folder), job)()  # first-use buffers of the libraries
+    return peak(_ours(model, selected(name, job, job.far * job.shape.length, folder), job), device) / MIB
+
+
+def _model(job: Protocols, device: torch.device) -> Transformer:
+    return build(job.shape.vocabulary, job.shape.length, job.shape.model, job.scheme).to(device).eval()
+
+
+def _text(job: Protocols, length: int, folder: Path) -> Dataset:
+    """Documents of random letters for windows of `length`, a token a letter; made once."""
+    text = folder / str(length)
+    if not text.exists():
+        text.mkdir()
+        rng = np.random.default_rng(0)
+        for number in range(job.documents):
+            (text / f"{number}.txt").write_text("".join(rng.choice(LETTERS, length * 5 // 2)))
+    options = {"name": "text", "source": "text", "path": str(text), "pattern": "*.txt", "tokenizer": "byte"}
+    return prepare(
+        {**options, "valid_fraction": 0.0, "test_fraction": 1.0, "cache": str(folder / "cache")}, progress=False
+    )
+
+
+def _counts(selection: w.Selection) -> Row:
+    return {"fed": int(selection.windows.feed_lengths.sum()), "scored": selection.windows.targets}
+
+
+def _ours(model: Transformer, selection: w.Selection, job: Protocols) -> Work:
+    token_bytes, options = np.ones(job.shape.vocabulary, np.int64), SimpleNamespace(batch_tokens=None)
+    return lambda: torch.from_numpy(score(model, selection, token_bytes, options, job.precision).nll)
+
+
+@torch.no_grad()
+def _usual_nll(model: Transformer, selection: w.Selection, precision: str) -> torch.Tensor:
+    device, parts = model.embedding.weight.device, []
+    for row in range(len(selection.windows)):
+        rows = np.array([row])
+        inputs, targets = (torch.from_numpy(a).to(device) for a in w.gather(selection.windows, selection.tokens, rows))
+        with autocast(precision, device):
+            logits = model(inputs)
+        nll = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=UNSCORED, reduction="none")
+        parts.append(nll[targets.flatten() != UNSCORED].cpu())
+    return torch.cat(parts)
+
+
+def _usual(model: Transformer, selection: w.Selection, job: Protocols) -> Work:
+    return lambda: _usual_nll(model, selection, job.precision)
+
+
+def show(result: Row) -> list[str]:
+    lines = [f"protocols, {Shape(**result['settings']['shape'])}, {result['settings']['precision']}"]
+    for row in result["rows"]:
+        lines.append(
+            f"  {row['protocol']:<14} T={row['length']:,} {row['fed']:>9,} fed {row['scored']:>9,} scored "
+            f"{row['seconds']:7.2f} s {row['fed'] / row['seconds']:8,.0f} fed/s {row['peak_mib']:5,.0f} MiB"
+        )
+    for row in result["sliding"]:
+        lines.append(
+            f"  sliding, T={row['length']:,}, stride {row['stride']:g} T: {row['seconds']:.2f} s, usual way "
+            f"{row['usual_seconds']:.2f} s: {row['speed_up']:.2f} times as fast"
+        )
+    return lines

@@ -1,0 +1,31 @@
+"""The words `key=value` of a script that works on one run."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from longrun.base.errors import ConfigError
+from longrun.config.validate import build
+from longrun.runs.run_folder import the_run
+
+T = TypeVar("T")
+
+
+def read(
+    words: Iterable[str], schema: type[T], defaults: Mapping[str, Any], example: str, texts: tuple[str, ...] = ()
+) -> T:
+    """The checked options: a `schema`, one of whose keys is `run`. Raises ConfigError.
+
+    example: words that would have worked.  texts: keys that may be the text "null".
+    """
+    values = dict(defaults)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word}: expected key=value.\nTry {example}")
+        values[name] = None if value == "null" and name not in texts else value
+    config: Any = build(schema, values)
+    config.run = the_run(config.run)
+    if not Path(config.run).is_dir():
+        raise ConfigError(f"run={config.run}: there is no such folder.\nTry one of the folders in runs/")
+    return config

@@ -1,0 +1,231 @@
+"""What can be configured: the types and rules of every fixed key. The values are in the YAML files beside this one.
+
+A key has no default here, so its value is written once. `model` is the exception (see `model/config.py`). The pluggable
+parts (`pe`, `positions`, `extension`) are dicts; their options are checked against the plug-in's constructor.
+"""
+
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.config import ModelConfig
+
+# One file a protocol. Read as names: nothing here depends on data/.
+_PROTOCOLS = Path(__file__).resolve().parent.parent / "evaluation" / "protocols"
+PROTOCOLS = tuple(sorted(path.stem for path in _PROTOCOLS.glob("*.py") if path.stem not in ("__init__", "base")))
+VARIANTS = ("single", "multi_key", "multi_value", "multi_query", "tracking")
+
+
+def key(doc: str, default: Any = MISSING, **rules: Any) -> Any:
+    """A key of the configuration. Rules: choices, minimum, maximum, above (exclusive), filled, example; of: the
+    protocols that look at it, if not all do.
+
+    default: only for keys that came later and may be missing in a YAML; all other values are in the YAML files.
+    """
+    told = f"{', '.join(rules['of'])}: {doc}" if "of" in rules else doc
+    return field(default=default, metadata={"doc": told, **rules})
+
+
+@dataclass
+class DataConfig:
+    name: str = key("what the corpus is called in folder names and tables", example="stdlib")
+    source: str = key("where text comes from", choices=("stdlib", "code", "text", "jsonl", "parquet", "hub", "tokens"))
+    path: str | None = key(
+        "file or folder (code, text, jsonl, parquet, tokens), or OWNER/NAME (hub)", example="notes.txt"
+    )
+    subset: str | None = key("hub: which configuration of the data set; null = its default", example="en")
+    split: str | None = key("hub: which of its splits; ours are cut from it", example="train")
+    documents: int | None = key("read this many documents, the first ones; null = all", minimum=1, example=10000)
+    text_field: str = key("the field that holds the text (jsonl, parquet, hub)", example="text")
+    separator: str | None = key("text: a regular expression; documents start where it matches; null = one per file")
+    pattern: str | None = key(
+        "which files of a folder; code: null = those of programming languages", example="**/*.txt"
+    )
+    tokenizer: str | None = key(
+        "how text becomes tokens: bpe, byte, character, or a folder with a tokenizer.json; tokens: what wrote them",
+        example="bpe",
+    )
+    vocab_size: int | None = key("size of the vocabulary (bpe, or tokens without tokenizer)", minimum=2, example=2048)
+    valid_fraction: float = key("share of documents for validation", minimum=0.0, maximum=1.0, example=0.05)
+    test_fraction: float = key("share of documents for evaluation", minimum=0.0, maximum=1.0, example=0.1)
+    cache: str | None = key("folder for tokenised corpora; null = the user's cache folder", example="/tmp/longrun")
+    # Later keys, with defaults: a run that leaves them alone has the name that it had before they existed.
+    bad_lines: str = key("jsonl: what to do about a line that is no row", default="refuse", choices=("refuse", "skip"))
+    invalid_utf8: str = key(
+        "what to do about bytes that are not UTF-8", default="replace", choices=("replace", "refuse")
+    )
+    token_type: str = key("tokens: the type of an id", default="uint16", choices=("uint16", "uint32"))
+    separator_id: int | None = key(
+        "tokens: the id between documents; null = the tokenizer's own", default=None, minimum=0, example=50256
+    )
+
+
+@dataclass
+class OptimConfig:
+    name: str = key("the optimizer", choices=("adamw", "muon"))
+    lr: float = key("peak learning rate", above=0.0, example=0.001)
+    betas: list[float] = key("decay of the two running means", minimum=0.0, maximum=0.99999, example="'[0.9,0.95]'")
+    weight_decay: float = key("decoupled weight decay of matrices", minimum=0.0, example=0.1)
+    grad_clip: float | None = key("largest gradient norm; null = no clipping", above=0.0, example=1.0)
+    schedule: str = key("the learning rate after the warmup", choices=("cosine", "wsd", "constant"))
+    warmup_fraction: float = key("share of the steps that warm up", minimum=0.0, maximum=1.0, example=0.05)
+    decay_fraction: float = key("wsd: share of the steps that cool down", minimum=0.0, maximum=1.0, example=0.2)
+    final_lr: float = key("learning rate at the end, as a share of lr", minimum=0.0, maximum=1.0, example=0.1)
+
+
+@dataclass
+class LoopConfig:
+    length: int = key("tokens in a training sequence", minimum=2, example=128)
+    steps: int = key("optimizer steps", minimum=1, example=1000)
+    batch: int = key("sequences in a step, over all devices", minimum=1, example=32)
+    micro_batch: int | None = key("sequences in one forward pass; null = the whole batch", minimum=1, example=8)
+    log_every: int = key("steps between rows of metrics.jsonl", minimum=1, example=10)
+    valid_every: int = key("steps between validations", minimum=1, example=250)
+    valid_windows: int = key("windows scored in a validation", minimum=1, example=64)
+    precision: str = key(
+        "number format of the matrix products; auto = bf16 where it is fast",
+        choices=("auto", "fp32", "bf16", "fp32_medium"),
+    )
+    compile: bool | str = key(
+        "torch.compile the model; auto = where a run is long enough to gain by it", choices=("auto", True, False)
+    )
+    checkpoint_activations: bool = key(
+        "keep no activations of a layer, compute them again: less memory, a third slower"
+    )
+    parallel: str = key(
+        "several processes: ddp = each holds the model, fsdp = each holds a part of it", choices=("ddp", "fsdp")
+    )
+    timeout: float = key("seconds that a process waits for one that hangs", above=0.0, example=600)
+    threads: int | None = key("CPU threads; null = what the launcher or torch chooses", minimum=1, example=2)
+    device: str = key("where to compute", choices=("auto", "cpu", "cuda", "mps"))
+
+
+@dataclass
+class CheckpointConfig:
+    every: int = key("steps between checkpoints", minimum=1, example=500)
+    keep: int = key("how many checkpoints stay", minimum=1, example=2)
+
+
+@dataclass
+class EvalConfig:
+    """How a trained model is measured. `train.py` uses it at the end of a run, `eval.py` on its own."""
+
+    protocol: str | None = key(
+        "which tokens are fed and which are scored; null = fixed_targets for text, exact_match for a task",
+        choices=PROTOCOLS,
+    )
+    lengths: list[int] | None = key("context lengths; null = ratios", filled=True, minimum=1, example="'[128,256]'")
+    ratios: list[float] | None = key(
+        "lengths as multiples of the training length; null = 1/2 to 16 for text, 1/2 to 5 for a task",
+        filled=True,
+        above=0.0,
+        example="'[1,2]'",
+    )
+    split: str = key("which documents", choices=("test", "valid", "train"))
+    documents: int | None = key("at most this many documents; null = all that are long enough", minimum=1, example=64)
+    targets: int | None = key(
+        "tokens in a scored block; null = the shortest length, at most 64",
+        minimum=1,
+        example=64,
+        of=("fixed_targets",),
+    )
+    blocks: int = key("scored blocks of a document", minimum=1, example=16, of=("fixed_targets",))
+    stride: int | None = key(
+        "tokens between windows; null = half of the length", minimum=1, example=64, of=("sliding",)
+    )
+    k: int = key("scored tokens of a window", minimum=1, example=64, of=("last_k",))
+    trials: int = key("questions at each length (and depth)", minimum=1, example=100, of=("exact_match", "needle"))
+    variant: str = key("what is hidden and asked for", choices=VARIANTS, of=("needle",))
+    depths: list[float] = key(
+        "where it is hidden, as a share of the text in front of the question",
+        filled=True,
+        minimum=0.0,
+        maximum=1.0,
+        example="'[0,0.5,1]'",
+        of=("needle",),
+    )
+    needles: int = key(
+        "how many are hidden (all variants but single)", minimum=2, maximum=16, example=4, of=("needle",)
+    )
+    generate: bool = key("also let the model write its answers, token by token", of=("exact_match", "needle"))
+    extensions: list[Any] | None = key(
+        "changes of the encoding, measured one after the other; on the command line of eval.py: extension=none,yarn",
+        filled=True,
+        example="'[none,yarn]'",
+    )
+    batch_tokens: int | None = key(
+        "tokens in one forward pass; null = 4096 on a CPU, else 32768", minimum=1, example=16384
+    )
+    control: bool = key("also measure with attention limited to the training length")
+
+    def resolved_lengths(self, train_length: int) -> list[int]:
+        """The lengths asked for, or the ratios of the training length; increasing, without repetitions."""
+        assert self.lengths or self.ratios, "filled in when the configuration is checked"
+        wanted = self.lengths or [max(1, round(ratio * train_length)) for ratio in self.ratios or []]
+        return sorted(set(wanted))
+
+    def resolved_targets(self, train_length: int) -> int:
+        return self.targets or min(64, *self.resolved_lengths(train_length))
+
+
+@dataclass
+class TrackerConfig:
+    mode: str = key("mirror metrics.jsonl to wandb", choices=("offline", "online", "off"))
+    project: str = key("wandb project", example="longrun")
+    entity: str | None = key("wandb team or user; null = the default of the login", example="team")
+    group: str | None = key("wandb group; null = the experiment or the run", example="paper")
+    tags: list[str] = key("wandb tags besides scheme and length", example="'[ablation]'")
+
+
+@dataclass
+class LaunchConfig:
+    slots: int | None = key("jobs of a sweep at a time; null = one a GPU, else one a core", minimum=1, example=2)
+    nproc: int = key("processes of one job (2 or more: torchrun)", minimum=1, example=2)
+    grace: float = key("seconds a job gets to save after Ctrl-C", minimum=0.0, example=30)
+
+
+@dataclass
+class TrainConfig:
+    """Everything `train.py` can be told."""
+
+    seed: int = key("seed of the weights, the data order and dropout", minimum=0, example=0)
+    root: str = key("folder of the run folders", example="runs")
+    eval_at_end: bool = key("evaluate when training has finished")
+    # The sizes and the tokenizer are then those of that folder, and its pe and positions unless others are given.
+    init_from: str | None = key("begin with the weights of a run or a Hugging Face folder", example="runs/NAME")
+    model: ModelConfig = key("size and blocks of the transformer")
+    pe: dict[str, Any] = key("the position encoding")
+    positions: dict[str, Any] = key("which positions the tokens are given")
+    extension: dict[str, Any] = key("change of the encoding for train.length tokens, after init_from")
+    data: DataConfig = key("the corpus and its tokenizer, or a task (then: the options of data/tasks/<source>.py)")
+    optim: OptimConfig = key("optimizer and learning-rate schedule")
+    train: LoopConfig = key("the loop")
+    checkpoint: CheckpointConfig = key("when the state is saved")
+    eval: EvalConfig = key("the evaluation at the end")
+    tracker: TrackerConfig = key("wandb")
+    launch: LaunchConfig = key("how the jobs of a sweep are run")
+
+    @property
+    def warmup_steps(self) -> int:
+        return round(self.optim.warmup_fraction * self.train.steps)
+
+    @property
+    def decay_steps(self) -> int:
+        return round(self.optim.decay_fraction * self.train.steps)
+
+
+@dataclass
+class EvalRunConfig(EvalConfig):
+    """Everything `eval.py` can be told."""
+
+    run: str | None = key("run folder", example="runs/rope-tiny-stdlib-L128-s0-0a1b2c3d")
+    hf: str | None = key("folder of a Hugging Face checkpoint", example="checkpoint/")
+    extension: str | dict[str, Any] = key("change of the encoding for lengths beyond training", example="yarn")
+    data: dict[str, Any] = key("changes to the run's own data; with hf: the corpus")
+    train_length: int | None = key(
+        "hf: the length the model was trained at; null = its config", minimum=1, example=2048
+    )
+    out: str | None = key("folder for the results; null = eval/ inside the model's folder", example="results")
+    threads: int | None = key("CPU threads; null = what torch chooses", minimum=1, example=2)
+    device: str = key("where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = key("number format of the matrix products", choices=("auto", "fp32", "bf16", "fp32_medium"))

@@ -1,0 +1,13 @@
+import numpy as np
+
+from data import windows as w
+from longrun.evaluation.protocols.base import TextProtocol
+
+
+class Nonoverlap(TextProtocol):
+    """Disjoint windows, every token scored (`windows.nonoverlap`)."""
+
+    keys = ("documents",)
+
+    def windows(self, offsets: np.ndarray, lengths: list[int]) -> dict[int, w.Windows]:
+        return {n: w.nonoverlap(offsets, n, self.options.documents, max(lengths) + 1) for n in lengths}

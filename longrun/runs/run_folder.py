@@ -1,0 +1,195 @@
+"""The run folder: its name, its state, and the lock that keeps a second process out.
+
+    runs/<pe>-<model>-<data>-L<length>-s<seed>-<hash>/
+        config.yaml environment.json metrics.jsonl checkpoints/<step>/ eval/ done
+
+The name is a function of the configuration, so the same command finds the same folder: a finished run is skipped, an
+unfinished one goes on. `done` is written last and holds the summary.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from longrun.runs.environment import environment
+from longrun.base.errors import ConfigError
+from longrun.base.locks import try_lock
+from longrun.config.schema import DataConfig, TrainConfig
+
+# What may differ between two launches of the same run: everything that leaves the trained weights what they are.
+# All the rest is hashed. This is the only list.
+NOT_IDENTITY = {
+    "root": "where the folder is",
+    "tracker": "who is told about it",
+    "launch": "which process runs it",
+    "eval": "measured after the weights are final",
+    "eval_at_end": "likewise",
+    "checkpoint": "when the state is saved",
+    "data.cache": "where the tokens are kept",
+    "model.name": "already in the name",
+    "train.log_every": "what is written down",
+    "train.valid_every": "validation draws no random numbers",
+    "train.valid_windows": "likewise",
+    "train.micro_batch": "how a batch is cut: the same sum, other rounding",
+    "train.threads": "likewise",
+    "train.device": "likewise",
+    "train.compile": "likewise",
+    "train.checkpoint_activations": "the same numbers, computed twice",
+    "train.parallel": "the same sum, other rounding",
+    "train.timeout": "when to give up, not what to compute",
+}
+
+
+def identity(config: TrainConfig) -> dict[str, Any]:
+    """The part of a configuration that decides the trained weights."""
+    kept = asdict(config)
+    for key in NOT_IDENTITY:
+        inner, *path = reversed(key.split("."))
+        parent = kept
+        for part in reversed(path):
+            parent = parent[part]
+        parent.pop(inner, None)  # a task has no data.cache
+    # Keys that came later keep out of the names of runs that do not use them.
+    later = [item for item in fields(DataConfig) if item.default is not MISSING]
+    for item in later if isinstance(config.data, DataConfig) else []:
+        if kept["data"].get(item.name) == item.default:
+            del kept["data"][item.name]
+    return kept
+
+
+def fingerprint(config: TrainConfig) -> str:
+    text = json.dumps(identity(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def name(config: TrainConfig) -> str:
+    """`rope-tiny-stdlib-L128-s0-0a1b2c3d`."""
+    changed = "" if config.extension["scheme"] == "unchanged" else f".{config.extension['name']}"
+    words = (config.pe["name"] + changed, config.model.name, config.data.name)
+    readable = "-".join("".join(c if c.isalnum() or c in "_." else "_" for c in word) for word in words)
+    return f"{readable}-L{config.train.length}-s{config.seed}-{fingerprint(config)}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "RunFolder":
+        return cls(Path(config.root) / name(config))
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "done").is_file()
+
+    @property
+    def started(self) -> bool:
+        return (self.path / "config.yaml").is_file()
+
+    def create(self, config: TrainConfig) -> None:
+        """Make the folder and say what is about to run in it. Again when resumed: the newest launch is described."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write(self.path / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
+        write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that the run was last launched with, as plain values."""
+        return yaml.safe_load((self.path / "config.yaml").read_text())
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write `done`: from now on the run is skipped."""
+        write(self.path / "done", json.dumps(summary, indent=2) + "\n")
+
+    def summary(self) -> dict[str, Any] | None:
+        """What `done` holds; None for an unfinished run."""
+        return json.loads((self.path / "done").read_text()) if self.finished else None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out while the block runs. Raises ConfigError naming the holder.
+
+        The kernel drops the lock with the process that holds it, so a killed run leaves nothing to clean up. A folder
+        in which nothing was created by the end of the block is removed.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = self._locked()
+        except OSError as error:
+            raise ConfigError(f"root={self.path.parent}: {error.strerror}.\nTry a folder that can be written") from None
+        with file:
+            try:
+                yield
+            finally:
+                if not self.started:
+                    (self.path / "lock").unlink(missing_ok=True)
+                    with suppress(OSError):  # not empty
+                        self.path.rmdir()
+
+    def check_free(self) -> None:
+        """Raise ConfigError naming the holder if there is one. `lock` is what decides; this answers before torch is
+        imported."""
+        with suppress(FileNotFoundError), (self.path / "lock").open() as file:
+            self._take(file, shared=True)
+
+    def _take(self, file: IO[str], shared: bool = False) -> None:
+        for _ in range(4):  # it may be held by a mere `check_free`, for microseconds
+            if try_lock(file, shared):
+                return
+            time.sleep(0.03)
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        raise ConfigError(f"{self.path} is in use by {holder}.\nWait for it, stop it, or choose another seed or root")
+
+    def _locked(self) -> IO[str]:
+        """The lock file, locked and with our name in it."""
+        file = (self.path / "lock").open("a+")
+        try:
+            self._take(file)
+        except ConfigError:
+            file.close()
+            raise
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        return file
+
+
+def list_runs(root: str | Path) -> list[RunFolder]:
+    """The run folders directly below `root`, by name."""
+    return [RunFolder(path.parent) for path in sorted(Path(root).glob("*/config.yaml"))]
+
+
+def the_run(given: str) -> str:
+    """The one run folder that a pattern such as `runs/rope-*` stands for; what is no pattern as it is.
+
+    Raises ConfigError if several match, for names end in a hash that nobody wants to type but that tells runs apart.
+    """
+    if not any(c in given for c in "*?[") or Path(given).exists():
+        return given
+    matches = sorted(path for path in glob.glob(given) if RunFolder(Path(path)).started)
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
+        raise ConfigError(f"run={given}: no run folder matches.\nFor a list of them: python -m scripts.runs")
+    listed = ", ".join(matches[:3]) + (", ..." if len(matches) > 3 else "")
+    raise ConfigError(f"run={given} matches {len(matches)} runs.\nName one: {listed}")
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file so that a reader, or a crash, sees the old text or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

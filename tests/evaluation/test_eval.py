@@ -1,0 +1,214 @@
+"""What a number means: protocols against brute force, exact token accounting, results that can be recomputed."""
+
+import json
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import torch.nn.functional as F
+
+from data.corpus import Corpus, prepare
+from longrun.base.errors import DataError
+from longrun.config.schema import EvalConfig
+from longrun.evaluation.evaluate import evaluate, evaluate_with_control, label
+from longrun.evaluation.results import write
+from model import build
+from model.errors import ModelError
+
+LENGTH = 16
+OPTIONS = {
+    "protocol": "fixed_targets", "lengths": None, "ratios": [1.0], "split": "test", "documents": None, "targets": 8,
+    "blocks": 2, "stride": None, "k": 4, "trials": 20, "variant": "single", "depths": [0.0, 0.5, 1.0], "needles": 3,
+    "generate": False, "extensions": None, "batch_tokens": 512, "control": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Corpus:
+    folder = tmp_path_factory.mktemp("text")
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        words = rng.choice(["alpha", "beta", "gamma", "delta", "\u03b5\u03bb", "."], size=40 + 3 * i)
+        (folder / f"{i:02}.txt").write_text(" ".join(words), encoding="utf-8")
+    options = {
+        "name": "tiny", "source": "text", "path": str(folder), "text_field": "text", "separator": None,
+        "pattern": "**/*.txt", "tokenizer": "byte", "vocab_size": 257, "valid_fraction": 0.1, "test_fraction": 0.4,
+        "cache": str(tmp_path_factory.mktemp("cache")),
+    }  # fmt: skip
+    return prepare(options, progress=False)
+
+
+def small(pe="rope", **options):
+    torch.manual_seed(0)
+    model = build(257, LENGTH, {"layers": 2, "width": 32, "heads": 4}, {"name": pe, **options})
+    for p in model.parameters():  # an untrained model is too flat to tell protocols apart
+        p.data.mul_(3)
+    return model.eval()
+
+
+def run(model, corpus, lengths=(LENGTH,), extension="none", **options):
+    config = EvalConfig(**{**OPTIONS, **options})
+    return evaluate(model, corpus, config, list(lengths), extension, precision="fp32")
+
+
+def brute_force(model, corpus, length, stride):
+    """Mean NLL with one window at a time and the whole logits of each: sliding windows as defined, no shared code."""
+    tokens, offsets = corpus.tokens("test"), corpus.documents("test")
+    total, count = 0.0, 0
+    for start, stop in pairwise(offsets):
+        if stop - start < length + 1:
+            continue
+        text = torch.from_numpy(np.asarray(tokens[start:stop]).astype(np.int64))
+        done = 1  # the separator is never a target
+        while done < len(text):
+            end = min(length, len(text) - 1) if done == 1 else min(done + stride - 1, len(text) - 1)
+            begin = 0 if done == 1 else done + stride - 1 - length
+            logits = model(text[None, begin:end])[0]
+            nll = F.cross_entropy(logits, text[begin + 1 : end + 1], reduction="none")
+            new = end + 1 - done
+            total, count, done = total + nll[-new:].double().sum().item(), count + new, end + 1
+    return total / count, count
+
+
+def test_nonoverlap_is_the_brute_force_loop_over_disjoint_windows(corpus):
+    model = small()
+    row = run(model, corpus, protocol="nonoverlap")[0]["rows"][0]
+    nll, count = brute_force(model, corpus, LENGTH, LENGTH)
+    assert row["tokens"] == count
+    assert row["nll"] == pytest.approx(nll, abs=1e-6)
+    assert row["ppl"] == pytest.approx(math.exp(nll), rel=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 5])
+def test_sliding_is_the_brute_force_loop(corpus, stride):
+    model = small("alibi")
+    row = run(model, corpus, protocol="sliding", stride=stride, documents=3)[0]["rows"][0]
+    table = run(model, corpus, protocol="sliding", stride=stride)[1]
+    nll, count = brute_force(model, corpus, LENGTH, stride)
+    assert table.num_rows == count
+    assert np.mean(table["nll"].to_numpy().astype(np.float64)) == pytest.approx(nll, abs=1e-6)
+    assert row["documents"] == 3
+
+
+def test_sliding_by_a_whole_window_is_nonoverlap(corpus):
+    model = small()
+    a = run(model, corpus, protocol="sliding", stride=LENGTH)[0]
+    b = run(model, corpus, protocol="nonoverlap")[0]
+    assert a["targets_hash"] == b["targets_hash"]
+    assert a["rows"][0]["nll"] == b["rows"][0]["nll"]
+
+
+def test_fixed_targets_score_the_same_tokens_at_every_length_and_for_every_scheme(corpus):
+    records, tables = zip(*(run(small(pe), corpus, (8, 16, 32, 64)) for pe in ("nope", "rope", "t5")), strict=True)
+    assert len({record["targets_hash"] for record in records}) == 1
+    for table in tables:
+        frame = table.to_pandas()
+        keys = [list(zip(*part[["document", "position", "token"]].T.to_numpy(), strict=True))
+                for _, part in frame.groupby("length")]  # fmt: skip
+        assert all(key == keys[0] for key in keys)
+        assert (frame.groupby("length")["window_position"].max() == [7, 15, 31, 63]).all()
+
+
+def test_figures_can_be_recomputed_from_the_tokens(corpus, tmp_path):
+    record, table = run(small("kerple_log"), corpus, (8, 16, 64), protocol="per_position")
+    write(record, table, tmp_path)
+    stored = json.loads((tmp_path / "per_position.json").read_text())
+    frame = pq.read_table(tmp_path / "per_position.parquet").to_pandas()
+    for row in stored["rows"]:
+        part = frame[frame.length == row["length"]]
+        nll = part.nll.astype(float).sum()
+        assert row["tokens"] == len(part)
+        assert row["nll"] == pytest.approx(nll / len(part), rel=1e-12)
+        assert row["bits_per_byte"] == pytest.approx(nll / math.log(2) / part.bytes.sum(), rel=1e-12)
+    for row in stored["rows"]:  # the buckets divide the tokens of their length
+        inside = [b for b in stored["buckets"] if b["length"] == row["length"]]
+        assert sum(b["tokens"] for b in inside) == row["tokens"]
+        assert sum(b["nll"] * b["tokens"] for b in inside) == pytest.approx(row["nll"] * row["tokens"], rel=1e-9)
+
+
+def test_bits_per_byte_counts_the_bytes_of_the_text(corpus):
+    row = run(small(), corpus, protocol="nonoverlap")[0]["rows"][0]
+    assert row["bits_per_byte"] == pytest.approx(row["nll"] / math.log(2))  # a byte tokenizer: one byte a token
+
+
+@pytest.mark.parametrize("protocol", ["fixed_targets", "nonoverlap", "sliding", "last_k", "per_position"])
+def test_repeating_gives_the_same_bits_and_batching_does_not_matter(corpus, protocol):
+    model = small("t5")
+    first, again = (run(model, corpus, (8, 32), protocol=protocol) for _ in range(2))
+    assert json.dumps(first[0]) == json.dumps(again[0])
+    assert first[1].equals(again[1])
+    other = run(model, corpus, (8, 32), protocol=protocol, batch_tokens=70)[0]
+    for a, b in zip(first[0]["rows"], other["rows"], strict=True):
+        assert a["nll"] == pytest.approx(b["nll"], abs=1e-5)
+
+
+def test_the_windowed_control_changes_nothing_up_to_the_training_length(corpus):
+    model = small("alibi")
+    plain, control = (run(model, corpus, (8, 16, 64), extension=e)[0] for e in ("none", "window"))
+    assert plain["targets_hash"] == control["targets_hash"]
+    a, b = ([row["nll"] for row in record["rows"]] for record in (plain, control))
+    assert a[:2] == b[:2]
+    assert a[2] != b[2]
+
+
+def test_a_table_that_ends_is_a_row_without_numbers(corpus):
+    rows = run(small("learned"), corpus, (8, 16, 32))[0]["rows"]
+    assert ["nll" in row for row in rows] == [True, True, False]
+    assert "16" in rows[2]["refused"]
+
+
+def test_dropout_is_off_and_the_mode_is_restored(corpus):
+    model = build(257, LENGTH, {"layers": 2, "width": 32, "heads": 4, "dropout": 0.5}, "nope").train()
+    a, b = (run(model, corpus)[0]["rows"][0]["nll"] for _ in range(2))
+    assert a == b
+    assert model.training
+
+
+def test_what_cannot_be_measured_is_refused(corpus):
+    with pytest.raises(DataError, match="longest"):
+        run(small(), corpus, (100_000,))
+    with pytest.raises(DataError, match="targets=9"):
+        run(small(), corpus, (8,), targets=9)
+    with pytest.raises(DataError, match="stride"):
+        run(small(), corpus, (8,), protocol="sliding", stride=9)
+    with pytest.raises(DataError, match="k=9"):
+        run(small(), corpus, (8,), protocol="last_k", k=9)
+    with pytest.raises(ModelError, match="ntk"):
+        run(small("alibi"), corpus, (8,), extension="ntk")
+
+
+def test_another_measurement_does_not_take_the_place_of_one(corpus, tmp_path: Path):
+    """Nor does the control of one; the same measurement may be repeated."""
+    model, said = small("rope"), lambda line: None
+
+    def measure(extension: str, **options):
+        config = EvalConfig(**{**OPTIONS, "ratios": [1.0, 2.0], "control": True, **options})
+        return evaluate_with_control(tmp_path, model, corpus, config, [extension], "fp32", said)
+
+    measure("none")
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".jsonl"}
+    assert sorted(files) == [
+        f"fixed_targets{kind}" for kind in ("-window.json", "-window.parquet", ".json", ".parquet")
+    ]
+    for extension, options, told in (
+        ("none", {"documents": 2}, "fixed_targets.json holds another measurement, with documents=null"),
+        ("none", {"lengths": [16]}, "lengths=[16,32].\nThis one has lengths=[16]"),
+        ("ntk", {"documents": 2}, "fixed_targets-window.json holds another"),
+    ):
+        with pytest.raises(DataError, match=re.escape(told)):
+            measure(extension, **options)
+    measure("none")
+    measure("ntk")
+    measure("none", protocol="last_k")
+    assert {name: (tmp_path / name).read_bytes() for name in files} == files
+    assert (tmp_path / "fixed_targets-ntk.json").is_file()
+
+
+def test_labels_name_what_was_changed(tmp_path: Path):
+    assert label("none") == "none"
+    assert label({"name": "window", "size": 64}) == "window,size=64"

@@ -1,0 +1,48 @@
+"""How often a bias is computed that every layer adds."""
+
+import pytest
+import torch
+from tiny_models import tiny, tokens
+
+from model.pe.base import Block
+from model.pe.fire import Fire
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(queries, keys) of each time that FIRE computed its biases."""
+    sizes, compute = [], Fire.bias
+
+    def bias(encoding: Fire, block: Block) -> torch.Tensor:
+        sizes.append((block.query_positions.shape[1], block.key_positions.shape[1]))
+        return compute(encoding, block)
+
+    monkeypatch.setattr(Fire, "bias", bias)
+    return sizes
+
+
+def test_once_for_all_layers(asked: list):
+    model, x = tiny("fire"), tokens(2, 41)
+    model(x[:, :-1], x[:, 1:])
+    assert asked == [(40, 40)]
+
+
+def test_in_pieces_where_memory_is_short(asked: list, monkeypatch: pytest.MonkeyPatch):
+    model, x = tiny("fire"), tokens(2, 40)
+    monkeypatch.setattr("model.attention.logits.CHUNK", 1)
+    monkeypatch.setattr("model.attention.logits.AT_ONCE", 4 * 16 * 40 * model.shape.heads)  # 16 queries
+    with torch.no_grad():
+        model(x)
+    assert asked == [(16, 16), (16, 32), (8, 40)]
+
+
+def test_block_by_block_in_every_layer_where_gradients_are_wanted_and_memory_is_short(
+    asked: list, monkeypatch: pytest.MonkeyPatch
+):
+    """A cache would not carry gradients."""
+    model, x = tiny("fire"), tokens(2, 41)
+    monkeypatch.setattr("model.attention.logits.CHUNK", 1)
+    monkeypatch.setattr("model.attention.logits.AT_ONCE", 1)
+    monkeypatch.setattr("model.attention.dispatch.CHUNK", 16)
+    model(x[:, :-1], x[:, 1:]).backward()
+    assert asked == [(16, 16), (16, 32), (8, 40)] * len(model.layers)

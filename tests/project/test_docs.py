@@ -1,0 +1,209 @@
+"""The documentation does what it says: marked commands and snippets are run, in order, in a copy of the repository.
+
+    <!-- run -->  or <!-- run: slow -->      the fenced block below is executed (sh or python)
+    <!-- run: lm_eval -->                    likewise, where lm_eval is installed
+    <!-- file: PATH -->                      the fenced block below is written to PATH in the copy
+
+Sizes are made tiny from outside: `python train.py` gets overrides behind its own, and the corpus is cut in the YAML.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from longrun.config.compose import parse
+from longrun.config.overrides import options
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"<!-- (run|run: \w+|file: [^ ]+) -->\n+```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TINY = "train.steps=3 train.batch=4 train.log_every=1 train.valid_windows=4 train.threads=1 eval.documents=2"
+SIZES = "model.layers=1 model.width=32"  # of models that are made new
+SHELL = f"""#!/bin/sh
+case "$*" in
+    train.py*--* | train.py*-sc*) exec {sys.executable} "$@" ;;
+    train.py*init_from*) exec {sys.executable} "$@" {TINY} ;;
+    train.py*) exec {sys.executable} "$@" {TINY} {SIZES} ;;
+    *) exec {sys.executable} "$@" ;;
+esac
+"""
+
+
+class Block(NamedTuple):
+    mark: str
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(*found) for found in BLOCK.findall(page.read_text())]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The repository without its history, its corpus cut to forty files, and a `python` that keeps runs small."""
+    folder = tmp_path / "longrun"
+    ignored = shutil.ignore_patterns("__pycache__", "gallery", "golden")
+    for name in ("configs", "data", "longrun", "model", "scripts", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("train.py", "eval.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "docs").mkdir()
+    stdlib = folder / "configs" / "data" / "stdlib.yaml"
+    text = stdlib.read_text().replace("documents: null", "documents: 60").replace("tokenizer: bpe", "tokenizer: byte")
+    stdlib.write_text(text)
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(SHELL)
+    python.chmod(0o755)
+    return folder
+
+
+def execute(block: Block, folder: Path) -> str:
+    """What a block prints. It must end well."""
+    if block.mark.startswith("file: "):
+        path = folder / block.mark.removeprefix("file: ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text)
+        return ""
+    environment = {
+        **os.environ,
+        "PATH": f"{folder.parent / 'bin'}:{os.environ['PATH']}",
+        "XDG_CACHE_HOME": str(folder.parent / "cache"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": "" if block.language == "sh" else str(folder),
+    }
+    command = ["bash", "-eu", "-o", "pipefail", "-c", block.text]
+    if block.language == "python":
+        command = [sys.executable, "-c", block.text]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1500
+    )
+    assert done.returncode == 0, f"{block.text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def every_block(page: str, folder: Path, slow: bool = True) -> list[str]:
+    left_out = {"run: lm_eval"} | (set() if slow else {"run: slow"})
+    found = [block for block in blocks(ROOT / page) if block.mark not in left_out]
+    assert found
+    return [execute(block, folder) for block in found]
+
+
+def test_a_scheme_is_one_file_and_one_yaml(copy: Path):
+    """README.md and docs/add-a-scheme.md have the same example, and it is all that has to be written."""
+    said = every_block("docs/add-a-scheme.md", copy)
+    files = [block for block in blocks(ROOT / "docs/add-a-scheme.md") if block.mark.startswith("file: ")]
+    assert files == [block for block in blocks(ROOT / "README.md") if block.mark.startswith("file: ")]
+    assert sum(len(block.text.splitlines()) for block in files) <= 30
+    assert len(list(copy.glob("runs/log_bias-*/done"))) == 2
+    assert len(list(copy.glob("runs/log_bias-*/eval/sliding.json"))) == 1
+    assert (copy / "pictures" / "log_bias.png").stat().st_size > 5000
+    assert any("\nlog_bias\n" in f"\n{text}" for text in said)
+    passed = [int(found[1]) for text in said if (found := re.search(r"(\d+) passed", text))]
+    assert passed[0] >= 8
+
+
+def test_data_in_the_documentation(copy: Path):
+    said = every_block("docs/data.md", copy, slow=False)
+    assert "documents; " in said[-1]
+    assert "{'lines that are no rows skipped': 1}" in said[-1]
+    assert len(list(copy.glob("runs/rope-tiny-text-*/done"))) == 1
+
+
+@pytest.mark.slow
+def test_all_sources_in_the_documentation(copy: Path):
+    every_block("docs/data.md", copy)
+    done = {path.parent.name.rsplit("-", 3)[0] for path in copy.glob("runs/*/done")}
+    assert done == {"rope-tiny-text", "rope-tiny-code", "rope-tiny-tokens", "alibi-tiny-text", "t5-tiny-text"}
+    assert (
+        len(list(copy.glob("runs/rope-tiny-tokens-*/done"))) == len(list(copy.glob("runs/rope-tiny-code-*/done"))) == 2
+    )
+
+
+@pytest.mark.slow
+def test_fine_tuning_in_the_documentation(copy: Path):
+    said = "".join(every_block("docs/finetune-and-extend.md", copy))
+    assert "as a llama" in said
+    assert len(list(copy.glob("longer/*/done"))) == 2
+    assert len(list(copy.glob("longer-hf/rope.yarn-checkpoint-*-L128-*/done"))) == 1
+    assert (copy / "longer" / "report.html").is_file()
+    assert len(list(copy.glob("dropped*/nope-*/done"))) == 2
+    assert {"fixed_targets-pi", "fixed_targets-drop"} <= {path.stem for path in copy.glob("base/rope-*/eval/*.json")}
+
+
+@pytest.mark.slow
+def test_python_in_the_documentation(copy: Path):
+    said = "".join(every_block("docs/from-python.md", copy))
+    assert "1024 tokens of context" in said
+    assert "exported as longrun" in said
+    assert float(re.search(r"difference of the logits: (\S+)", said)[1]) < 1e-4
+    assert "'name': 'rope'" in said
+
+
+@pytest.mark.slow
+def test_export_in_the_documentation(copy: Path):
+    said = "".join(every_block("docs/ecosystem.md", copy))
+    assert "written to exported, as a llama" in said
+    assert (copy / "exported" / "eval" / "fixed_targets.json").is_file()
+
+
+@pytest.mark.slow
+def test_lm_eval_in_the_documentation(copy: Path):
+    """lm_eval brings fifty packages and is none of ours: this runs where somebody has installed it."""
+    pytest.importorskip("lm_eval")
+    every_block("docs/ecosystem.md", copy)
+    said = "".join(execute(block, copy) for block in blocks(ROOT / "docs/ecosystem.md") if block.mark == "run: lm_eval")
+    measured = float(re.search(r"bits_per_byte\s*\|\S*\s*\|\s*([0-9.]+)", said)[1])
+    assert 1 < measured < 9
+
+
+@pytest.mark.slow
+def test_the_first_hour(copy: Path):
+    said = "".join(every_block("docs/quickstart.md", copy))
+    assert "nothing to do" in said
+    assert len(list(copy.glob("*runs/*/done"))) == 4
+    assert {path.stem for path in copy.glob("runs/rope-*/eval/*.json")} >= {"sliding", "per_position"}
+    assert (copy / "runs" / "report.html").is_file()
+    assert "torch.Size([2, 300, 512])" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["docs/sweeps.md", "README.md"])
+def test_commands_of_a_page(copy: Path, page: str):
+    every_block(page, copy)
+    assert (copy / "runs" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http") and "figures/" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_names_what_exists(page: Path):
+    """Those that are not run, too: scripts, and the groups and names of `train.py`."""
+    text = page.read_text().replace("\\\n", " ")
+    for name in re.findall(r"python -m scripts\.([\w.]+\w)", text):
+        assert (ROOT / "scripts" / f"{name.replace('.', '/')}.py").is_file(), name
+    for words in re.findall(r"^(?:python|torchrun.*?) train\.py ([^#\n`]*)", text, re.MULTILINE):
+        for word in parse(re.sub(r"[\"']", "", words).split()).overrides:
+            group, _, names = word.partition("=")
+            if (ROOT / "configs" / group).is_dir() and "/" not in group:
+                unknown = set(names.split(",")) - set(options(group)) - {"log_bias", "NAME"}
+                assert not unknown or "$" in names, word
+
+
+def test_readme_starts_with_what_to_do():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 150
+    assert any(line.startswith("make demo") for line in lines[:15])
