@@ -169,11 +169,11 @@ def mapped(
     shape, context = encoding.shape, context_of(encoding.components(), length, queries)
     prepared = Prepared.of(encoding, context)
     x = torch.randn(1, length, shape.width, generator=torch.Generator().manual_seed(0))
-    state = encoding.state(x)
+    state = encoding.token_state(x)
     raw = torch.full((1, shape.heads, length, shape.head_dim), content)
     q = encoding.map_q(raw[:, :, -queries:], context, prepared.value, state)
     k = encoding.map_k(raw, context, prepared.value, state)
-    digest = encoding.digest(state, context)
+    digest = encoding.content_features(state, context)
     return q, k, View(encoding, context, prepared, digest, shape.head_dim**-0.5)
 
 

@@ -21,7 +21,7 @@ from longrun.tracking.wandb_metrics import point
 # The real wandb in a process of its own: trains `count` pretended runs, breaking wandb in the middle if told so.
 WANDB = """
 import json, sys, time
-from longrun.tracking import tracker
+from longrun.tracking.tracker import Tracker
 from longrun.runs.run_folder import RunFolder
 from tiny_configs import config
 
@@ -36,7 +36,7 @@ for seed in range(count):
     folder = RunFolder.of(one)
     folder.create(one)
     begun = time.monotonic()
-    with tracker.Tracker(one, folder, facts={"parameters": 5}) as tracker:
+    with Tracker(one, folder, facts={"parameters": 5}) as tracker:
         delay = time.monotonic() - begun
         tracker.resume(0)
         run = tracker.wandb.run
