@@ -5,9 +5,12 @@ PY = $(VENV)/bin/python
 READY = $(VENV)/.ready
 DEV = $(VENV)/.dev
 TESTS = $(PY) -m pytest -n 2 --dist loadfile
+QUICK = $(addprefix tests/, project/test_imports.py project/test_project_files.py project/test_contract.py \
+    pe/test_pe_properties.py pe/test_reference_absolute.py pe/test_reference_bias.py pe/test_reference_rotary.py \
+    model/test_whole_life.py model/test_golden.py model/test_loss.py data/test_data_windows.py evaluation/test_eval.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check stress table gallery bench clean
+.PHONY: help demo quick test check stress table gallery bench clean
 .SILENT:
 
 help: ## show this list
@@ -16,6 +19,10 @@ help: ## show this list
 demo: $(READY) ## train several schemes, measure them to 16 times their length, write runs/demo/report.html
 	$(PY) train.py -m experiment=demo
 	$(PY) -m scripts.report runs/demo --out runs/demo
+
+quick: $(DEV) ## in under a minute: one scheme of each kind through everything
+	$(PY) -m ruff check .
+	$(TESTS) --quick $(QUICK)
 
 test: $(DEV) ## the linter and the default test suite
 	$(PY) -m ruff check .

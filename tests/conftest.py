@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,32 @@ TARGET = "target(ours, theirs, what, limit=1e-5): a row of docs/conformance.md, 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", choices=("check", "write"), default="check", help="write: rewrite tests/golden/*.json")
+    parser.addoption("--quick", action="store_true", help="one scheme of each kind instead of all")
     parser.addoption("--released", metavar="FOLDER", help="folder of clones of papers' code, for the tests that run it")
+
+
+# With --quick, of the tests that run for every encoding, plan or extension, those of one of each kind.
+REPRESENTATIVES = {
+    *("nope", "sinusoidal", "learned", "rope", "alibi", "fox", "window", "rerope", "ssmax", "bipe", "irope"),
+    *("contiguous", "randomised", "segments"),
+    *("none", "yarn", "dynamic_ntk", "t5_rescale"),
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("quick"):
+        return
+    groups = Path(__file__).resolve().parent.parent / "configs"
+    names = {path.stem for group in ("pe", "positions", "extension") for path in (groups / group).glob("*.yaml")}
+    left_out = [item for item in items if parameters(item) & (names - REPRESENTATIVES)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def parameters(item: pytest.Item) -> set[str]:
+    """The strings that a test is parametrised with; an extension `+name` as `name`."""
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return {value.removeprefix("+") for value in values if isinstance(value, str)}
 
 
 def pytest_configure(config: pytest.Config) -> None:
