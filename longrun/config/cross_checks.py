@@ -13,7 +13,7 @@ from longrun.config.eval_overrides import DATASET
 from longrun.config.init_from import inherited
 from longrun.config.schema import DataConfig, EvalConfig, EvalRunConfig, OptimConfig, TrainConfig
 from longrun.config.validate import build, closest, typed
-from longrun.runs.run_folder import RunFolder, the_run
+from longrun.runs.run_folder import RunFolder, resolve_run
 from model.extension.registry import extensions
 from model.pe.registry import resolve
 from model.positions.registry import plans
@@ -47,7 +47,7 @@ def eval_config(values: Mapping[str, Any]) -> EvalRunConfig:
         given = f"run={config.run} and hf={config.hf}" if config.run else "neither run nor hf is given"
         raise ConfigError(f"{given}: eval.py measures one model.\nTry run=runs/NAME or hf=FOLDER")
     if config.run is not None:
-        config.run = the_run(config.run)
+        config.run = resolve_run(config.run)
     check_model_folder(config)
     if config.hf is not None and not config.data:
         raise ConfigError(f"hf={config.hf} says nothing about its text.\nTry data=text data.path=FILE")

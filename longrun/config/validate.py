@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from longrun.base.errors import ConfigError
+from model.old_keys import OLD_KEYS
 
 T = TypeVar("T")
 PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -21,10 +22,15 @@ EXAMPLES = {bool: "true", int: "100", float: "0.1", str: "name"}
 
 class UnknownKey(ConfigError):
     def __init__(self, key: str, given: Any, known: list[str]):
-        near = closest(key, known)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(known)}"
-        super().__init__(f"{key}={show(given)}: there is no key {key}.\n{hint}")
-        self.key, self.given, self.near = key, given, near
+        self.key, self.given = key, given
+        if key in OLD_KEYS:
+            self.near = [OLD_KEYS[key]]
+            message = f"{key}={show(given)}: {key} was renamed, write {OLD_KEYS[key]}={show(given)}"
+        else:
+            self.near = closest(key, known)
+            hint = f"Did you mean {' or '.join(self.near)}?" if self.near else f"There are: {', '.join(known)}"
+            message = f"{key}={show(given)}: there is no key {key}.\n{hint}"
+        super().__init__(message)
 
 
 def build(schema: type[T], values: Any, path: str = "") -> T:
