@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from longrun.base.errors import ConfigError
+from longrun.base.suggest import suggest
 from longrun.config.eval_overrides import DATASET
 from longrun.config.init_from import inherited
 from longrun.config.schema import DataConfig, EvalConfig, EvalRunConfig, OptimConfig, TrainConfig
-from longrun.config.validate import build, closest, typed
+from longrun.config.validate import build, typed
 from longrun.runs.run_folder import RunFolder, resolve_run
 from model.extension.registry import extensions
 from model.pe.registry import resolve
@@ -77,7 +78,7 @@ def check_model_folder(config: EvalRunConfig) -> None:
     what = "has no " + file if folder.is_dir() else "does not exist"
     inside = sorted(path.parent.name for path in folder.glob(f"*/{file}"))
     others = sorted(path.parent.name for path in folder.parent.glob(f"*/{file}"))
-    near = closest(folder.name, others) or others[:3]
+    near = suggest(folder.name, others) or others[:3]
     hint = f"Beside it: {', '.join(near)}" if near else f"Try {key}=FOLDER with a {file} in it"
     if inside:
         hint = f"In it: {', '.join(inside[:3])}" + (f", ... ({len(inside)} in all)" if inside[3:] else "")

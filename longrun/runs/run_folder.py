@@ -11,7 +11,6 @@ import glob
 import hashlib
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +22,8 @@ import yaml
 
 from longrun.runs.environment import environment
 from longrun.base.errors import ConfigError
-from longrun.base.locks import try_lock
+from longrun.base.files import atomic_write
+from longrun.base.locks import read_holder, try_lock, write_holder
 from longrun.config.schema import TrainConfig
 from model.old_keys import rename_all, with_old_names
 
@@ -111,8 +111,8 @@ class RunFolder:
     def create(self, config: TrainConfig) -> None:
         """Make the folder and say what is about to run in it. Again when resumed: the newest launch is described."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write(self.path / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
-        write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        atomic_write(self.path / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
+        atomic_write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
 
     def config(self) -> dict[str, Any]:
         """The configuration that the run was last launched with, as plain values under today's key names."""
@@ -120,7 +120,7 @@ class RunFolder:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write `done`: from now on the run is skipped."""
-        write(self.path / "done", json.dumps(summary, indent=2) + "\n")
+        atomic_write(self.path / "done", json.dumps(summary, indent=2) + "\n")
 
     def summary(self) -> dict[str, Any] | None:
         """What `done` holds; None for an unfinished run."""
@@ -148,31 +148,32 @@ class RunFolder:
                         self.path.rmdir()
 
     def check_free(self) -> None:
-        """Raise ConfigError naming the holder if there is one. `lock` is what decides; this answers before torch is
-        imported."""
-        with suppress(FileNotFoundError), (self.path / "lock").open() as file:
-            self._take(file, shared=True)
+        """Raise ConfigError naming the holder of the lock, if there is one. `lock` decides; this check is early, before
+        torch is imported.
+        """
+        file = self.path / "lock"
+        mode = "r+" if os.access(file, os.W_OK) else "r"  # an exclusive lock on NFS needs permission to write
+        with suppress(OSError), file.open(mode) as stream:
+            self._take(stream)
 
-    def _take(self, file: IO[str], shared: bool = False) -> None:
-        for _ in range(4):  # it may be held by a mere `check_free`, for microseconds
-            if try_lock(file, shared):
+    def _take(self, file: IO[str]) -> None:
+        for _ in range(4):  # `check_free` of another process may hold it for microseconds
+            if try_lock(file):
                 return
             time.sleep(0.03)
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        raise ConfigError(f"{self.path} is in use by {holder}.\nWait for it, stop it, or choose another seed or root")
+        raise ConfigError(
+            f"{self.path} is in use by {read_holder(file)}.\nWait for it, stop it, or choose another seed or root"
+        )
 
     def _locked(self) -> IO[str]:
-        """The lock file, locked and with our name in it."""
+        """The lock file, locked and with the name of this process in it."""
         file = (self.path / "lock").open("a+")
         try:
             self._take(file)
         except ConfigError:
             file.close()
             raise
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        write_holder(file)
         return file
 
 
@@ -195,13 +196,3 @@ def resolve_run(given: str) -> str:
         raise ConfigError(f"run={given}: no run folder matches.\nFor a list of them: python -m scripts.runs")
     listed = ", ".join(matches[:3]) + (", ..." if len(matches) > 3 else "")
     raise ConfigError(f"run={given} matches {len(matches)} runs.\nName one: {listed}")
-
-
-def write(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a crash, sees the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
