@@ -1,7 +1,7 @@
 """Measure a trained model at lengths it was not trained at.
 
-    python eval.py run=runs/NAME                             the same targets after 1/2 ... 16 times the training length
-    python eval.py run=runs/NAME protocol=sliding stride=32 extension=ntk
+python eval.py run=runs/NAME                             the same targets after 1/2 ... 16 times the training length
+python eval.py run=runs/NAME protocol=sliding stride=32 extension=ntk
 """
 
 if __name__ == "__main__":  # ahead of the imports: refusals and --help do not wait for torch

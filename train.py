@@ -147,7 +147,7 @@ def set_up(config: TrainConfig, ranks: Ranks, found: checkpoint.Checkpoint | Non
     tokens, size = loop.batch * loop.length // ranks.world, model.parameter_count()
     if worth_compiling(loop.compile, ranks.device, loop.steps, tokens, size, len(model.layers)):
         model.compile()
-    wrapped = distributed.wrap(model, ranks, loop.parallel)
+    wrapped = distributed.wrap(model, ranks, loop.data_parallel)
     optimizer = build_optimizer(model, optim.name, optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
@@ -207,7 +207,7 @@ def train_step(trainer: Trainer) -> tuple[float, float, float]:
     config, progress, ranks = trainer.config, trainer.progress, trainer.ranks
     optim = config.optim
     multiplier = schedule(
-        progress.step, config.train.steps, config.warmup_steps, optim.schedule, optim.final_lr, optim.decay_fraction
+        progress.step, config.train.steps, config.warmup_steps, optim.schedule, optim.min_lr_ratio, optim.decay_fraction
     )
     for group in trainer.optimizer.param_groups:
         group["lr"] = group["peak_lr"] * multiplier

@@ -26,7 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from longrun.base.errors import DataError
-from longrun.base.locks import alone
+from longrun.base.files import sync
+from longrun.base.locks import exclusive_lock
 
 from .options import checked_source
 from .sources.base import Source
@@ -138,7 +139,9 @@ def prepare(
     say = (lambda line: print(line, file=sys.stderr, flush=True)) if progress else (lambda line: None)
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with alone(home / f"{folder.name}.lock", lambda holder: say(f"waiting for {holder}: it is preparing {folder}")):
+        with exclusive_lock(
+            home / f"{folder.name}.lock", lambda holder: say(f"waiting for {holder}: it is preparing {folder}")
+        ):
             try:
                 return Corpus(folder, options)  # made while we waited
             except DataError:
@@ -201,7 +204,7 @@ def _write(source: Source, options: dict, folder: Path, tokenizer: Tokenizer | N
     (folder / "provenance.json").write_text(json.dumps(provenance, indent=1), encoding="utf-8")
     folder.chmod(0o755)  # mkdtemp gives it to its owner alone; a cache may be shared
     for path in [*folder.iterdir(), folder]:
-        _sync(path)
+        sync(path)
 
 
 def _publish(temporary: Path, folder: Path) -> None:
@@ -216,15 +219,7 @@ def _publish(temporary: Path, folder: Path) -> None:
             os.rename(folder, wreck)
             os.rename(temporary, folder)
             shutil.rmtree(wreck, ignore_errors=True)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt":  # has no such call for a folder, nor for a file that is open for reading
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    sync(folder.parent)
 
 
 def _remove_stale(folder: Path) -> None:

@@ -1,9 +1,9 @@
 """The options of a corpus (the `data` config group): what there is, and what is refused before any text is read."""
 
-import difflib
 from pathlib import Path
 
 from longrun.base.errors import DataError
+from longrun.base.suggest import suggest
 
 from .sources.base import KINDS, Source
 from .sources.code import Code, Stdlib
@@ -32,7 +32,7 @@ def checked_source(options: dict) -> Source:
     """The source that the options describe. Raises DataError."""
     for key in options:
         if key not in OPTIONS:
-            near = difflib.get_close_matches(str(key), OPTIONS, 1)
+            near = suggest(str(key), OPTIONS)
             hint = f"Did you mean data.{near[0]}?" if near else f"Known: {', '.join(OPTIONS)}."
             raise DataError(f"data.{key}={options[key]!r} is not an option.\n{hint}")
     for key in needed(options):
@@ -67,7 +67,7 @@ def check_tokenizer(options: dict) -> None:
     if options["source"] != "tokens" and given not in KINDS:
         place = Path(str(given)).expanduser()
         if not (place.is_file() or (place / FILE).is_file()):
-            near = difflib.get_close_matches(str(given), KINDS, 1, 0.5)
+            near = suggest(str(given), KINDS)
             hint = f"Did you mean data.tokenizer={near[0]}?" if near else f"Name one, or a folder that holds a {FILE}."
             raise DataError(f"data.tokenizer={given} is neither {', '.join(KINDS)} nor a {FILE}.\n{hint}")
     if given == "bpe" and options["vocab_size"] < SMALLEST_VOCABULARY:

@@ -6,12 +6,12 @@ for what the user can repair.
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
 
 from longrun.base.errors import DataError
+from longrun.base.files import atomic_write
 from longrun.config.cli import guarded
 from longrun.report import accuracy as answers
 from longrun.report import tables
@@ -68,9 +68,9 @@ def write(out: Path, name: str, content: dict, data: dict) -> list[Path]:
     try:
         write_figures(data, out / "figures")
         return [
-            _write(out / "report.json", report_json(content, data)),
-            _write(out / "report.md", markdown(name, content)),
-            _write(out / "report.html", page(name, content, data)),
+            atomic_write(out / "report.json", report_json(content, data)),
+            atomic_write(out / "report.md", markdown(name, content)),
+            atomic_write(out / "report.html", page(name, content, data)),
         ]
     except OSError as error:
         raise DataError(f"--out {out} cannot be written: {error.strerror or error}") from error
@@ -114,14 +114,6 @@ def _colours(runs: list[Run], studies: list[Study], exams: list[answers.Exam]) -
     for run in runs:
         found.setdefault(Line(run.scheme, "none", variants[run.folder], "").label, len(found))
     return found
-
-
-def _write(file: Path, text: str) -> Path:
-    """Whole or not at all: a reader never sees half a page."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
-    return file
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import yaml
 from longrun.base.errors import ConfigError
 from longrun.config.cli import guarded
 from longrun.runs.metrics import read
-from longrun.runs.run_folder import NOT_IDENTITY, RunFolder, the_run
+from longrun.runs.run_folder import UNHASHED_KEYS, RunFolder, resolve_run
 
 COLUMNS = ("run", "status", "scheme", "step", "of", "loss", "ppl 1x", "ppl 4x")
 REFUSED = "n/a"  # the encoding has no such positions
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--diff", nargs=2, metavar="RUN", help="the keys in which two runs differ")
     options = parser.parse_args(arguments)
     if options.diff:
-        lines = difference(*(Path(the_run(path)) for path in options.diff))
+        lines = difference(*(Path(resolve_run(path)) for path in options.diff))
         print("\n".join(lines) if lines else "the configurations are the same")
         return 0
     print("\n".join(aligned([COLUMNS, *(row(folder) for folder in found(options.roots))])))
@@ -113,7 +113,7 @@ def difference(first: Path, second: Path) -> list[str]:
 
 def outside(key: str) -> bool:
     """Whether the key has no influence on the trained weights."""
-    return any(key == part or key.startswith(f"{part}.") for part in NOT_IDENTITY)
+    return any(key == part or key.startswith(f"{part}.") for part in UNHASHED_KEYS)
 
 
 def flat(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,13 +5,13 @@ A download ends after `data.documents` documents, so a first trial on a corpus o
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from longrun.base.errors import DataError
+from longrun.base.files import atomic_file
 
 from .base import Document, Source
 from .notes import Notes
@@ -48,12 +48,8 @@ class Hub(Source):
         self._file.parent.mkdir(parents=True, exist_ok=True)
         limit = self.options.get("documents")
         say(f"reading {self.options['path']} ({limit or 'all'} documents) into {self._file}")
-        temporary = self._file.with_suffix(f".{os.getpid()}.tmp")
-        try:
+        with atomic_file(self._file) as temporary:
             _store(islice(self._rows(), limit), temporary)
-            temporary.replace(self._file)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @property
     def files(self) -> list[Path]:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -1,4 +1,7 @@
-"""File locks that the kernel drops with the process that holds them, on POSIX systems and on Windows."""
+"""Exclusive file locks. The kernel releases a lock when its process dies, so that stale locks cannot occur.
+
+A lock file contains the name of the process that holds it, for the message to other processes.
+"""
 
 import contextlib
 import os
@@ -8,43 +11,46 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+_TEXT = 1  # offset of the holder's name: on Windows byte 0 is locked and cannot be read by others
 
-def try_lock(file: IO[str], shared: bool = False) -> bool:
-    """False if another process holds it. shared: many may, as long as nobody holds it alone (on Windows: one)."""
-    if os.name == "nt":
-        import msvcrt
 
-        file.seek(1 << 20)  # Windows locks bytes, and who waits wants to read the ones in front
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
-        except PermissionError:
-            return False
-        return True
-    import fcntl
+def try_lock(file: IO[str]) -> bool:
+    """Lock an open file until it is closed; False if another process holds the lock.
 
-    try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    Raises OSError on a file system without locks.
+    """
+    from filelock import lock_descriptor
+
+    return lock_descriptor(file.fileno(), blocking=False)
+
+
+def write_holder(file: IO[str]) -> None:
+    """Replace the content of a locked file by the name of this process."""
+    file.truncate(0)
+    file.write(f"{' ' * _TEXT}process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+
+
+def read_holder(file: IO[str]) -> str:
+    """The name of the process that holds the lock."""
+    file.seek(_TEXT)
+    return file.read().strip() or "another process"
 
 
 @contextlib.contextmanager
-def alone(path: Path, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock file `path` while the block runs.
+def exclusive_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock file `path` during the block, after waiting for it as long as necessary.
 
-    waiting: called once, with the name of the process that holds the lock, if there is one.
-    On a file system without locks the block runs at once: whoever uses this must be right, if slower, without it.
+    on_wait: called once with the holder's name, if another process holds the lock.
+    On a file system without locks the block runs at once: the caller must be correct, if slower, without the lock.
     """
     with path.open("a+", encoding="utf-8") as file:
         try:
-            _wait(file, waiting)
+            _wait(file, on_wait)
         except OSError:
             yield
             return
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        write_holder(file)
         try:
             yield
         finally:
@@ -52,12 +58,11 @@ def alone(path: Path, waiting: Callable[[str], None]) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
-def _wait(file: IO[str], waiting: Callable[[str], None]) -> None:
-    """Polls, so that Ctrl-C and SIGTERM are heard. OSError where locks do not exist."""
-    told = False
+def _wait(file: IO[str], on_wait: Callable[[str], None]) -> None:
+    """Poll until the lock is free, so that Ctrl-C and SIGTERM are handled meanwhile. Raises OSError without locks."""
+    announced = False
     while not try_lock(file):
-        if not told:
-            file.seek(0)
-            waiting(file.read().strip() or "another process")
-            told = True
+        if not announced:
+            on_wait(read_holder(file))
+            announced = True
         time.sleep(0.1)

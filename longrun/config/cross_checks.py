@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from longrun.base.errors import ConfigError
+from longrun.base.suggest import suggest
 from longrun.config.eval_overrides import DATASET
 from longrun.config.init_from import inherited
 from longrun.config.schema import DataConfig, EvalConfig, EvalRunConfig, OptimConfig, TrainConfig
-from longrun.config.validate import build, closest, typed
-from longrun.runs.run_folder import RunFolder, the_run
+from longrun.config.validate import build, typed
+from longrun.runs.run_folder import RunFolder, resolve_run
 from model.extension.registry import extensions
 from model.pe.registry import resolve
 from model.positions.registry import plans
@@ -47,7 +48,7 @@ def eval_config(values: Mapping[str, Any]) -> EvalRunConfig:
         given = f"run={config.run} and hf={config.hf}" if config.run else "neither run nor hf is given"
         raise ConfigError(f"{given}: eval.py measures one model.\nTry run=runs/NAME or hf=FOLDER")
     if config.run is not None:
-        config.run = the_run(config.run)
+        config.run = resolve_run(config.run)
     check_model_folder(config)
     if config.hf is not None and not config.data:
         raise ConfigError(f"hf={config.hf} says nothing about its text.\nTry data=text data.path=FILE")
@@ -77,7 +78,7 @@ def check_model_folder(config: EvalRunConfig) -> None:
     what = "has no " + file if folder.is_dir() else "does not exist"
     inside = sorted(path.parent.name for path in folder.glob(f"*/{file}"))
     others = sorted(path.parent.name for path in folder.parent.glob(f"*/{file}"))
-    near = closest(folder.name, others) or others[:3]
+    near = suggest(folder.name, others) or others[:3]
     hint = f"Beside it: {', '.join(near)}" if near else f"Try {key}=FOLDER with a {file} in it"
     if inside:
         hint = f"In it: {', '.join(inside[:3])}" + (f", ... ({len(inside)} in all)" if inside[3:] else "")

@@ -8,7 +8,7 @@ from typing import Any
 from longrun.base.errors import ConfigError
 from longrun.config.schema import EvalConfig
 from longrun.config.validate import dotted_keys, show
-from longrun.runs.run_folder import RunFolder, the_run
+from longrun.runs.run_folder import RunFolder, resolve_run
 
 # Knows which options a source of data has and how it is measured. Named, not imported: nothing here depends on data/.
 DATASET = "data.dataset"
@@ -60,5 +60,5 @@ def usual_protocol(values: dict[str, Any]) -> str:
 
 def stored(run: str | None) -> dict[str, Any]:
     """The configuration of a run; empty if there is none, for others to complain about. Raises ConfigError."""
-    folder = RunFolder(Path(the_run(run))) if run else None
+    folder = RunFolder(Path(resolve_run(run))) if run else None
     return (folder.config() or {}) if folder and folder.started else {}

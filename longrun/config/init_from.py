@@ -9,7 +9,7 @@ import yaml
 
 from longrun.base.errors import ConfigError
 from longrun.config import overrides
-from longrun.runs.run_folder import the_run
+from longrun.runs.run_folder import resolve_run
 
 ORIGIN = "model.init_from"  # named, not imported: configs/ depends on nothing of model/ that knows about weights
 
@@ -40,7 +40,7 @@ def leave_out_defaults(values: dict[str, Any], said: list[str], choices: Mapping
 
 def inherited(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values completed from the folder that `init_from` names. Raises ConfigError or ModelError."""
-    given = the_run(str(values["init_from"]))
+    given = resolve_run(str(values["init_from"]))
     if not Path(given).is_dir():
         raise ConfigError(f"init_from={given}: there is no such folder.\nTry a run folder, or one with a config.json")
     options = importlib.import_module(ORIGIN).describe(given)

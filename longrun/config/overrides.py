@@ -7,7 +7,8 @@ import yaml
 
 from longrun.base.errors import ConfigError
 from longrun.base.paths import CONFIGS
-from longrun.config.validate import UnknownKey, closest, dotted_keys, keys, show
+from longrun.base.suggest import suggest
+from longrun.config.validate import UnknownKey, dotted_keys, keys, show
 
 # Groups of which one command may name several, a,b,c, and the key that then holds the list.
 SEVERAL = {"eval": {"extension": "extensions"}}
@@ -88,7 +89,7 @@ def check_group(group: str, override: Any, config_name: str, extra: Path | None)
 
 
 def unknown_option(group: str, name: str, names: list[str], others: list[str]) -> str:
-    near = closest(name, names)
+    near = suggest(name, names)
     hint = f"Did you mean {group}={near[0]}?\n" if near else ""
     elsewhere = [other for other in others if name in options(other)]
     if elsewhere and name not in near:
@@ -100,7 +101,7 @@ def unknown_option(group: str, name: str, names: list[str], others: list[str]) -
 def unreadable(word: str, config_name: str, schema: Any) -> str:
     name = word.split("=", 1)[0]
     if "=" not in word:
-        near = closest(name, [*groups(config_name), *(key for key, _, _ in dotted_keys(schema))])
+        near = suggest(name, [*groups(config_name), *(key for key, _, _ in dotted_keys(schema))])
         usual = "pe=rope train.steps=200" if config_name == "train" else "run=runs/NAME"
         hint = f"run={word}" if config_name == "eval" and Path(word).exists() else f"{near[0]}=..." if near else usual
         return f"{word}: expected key=value.\nTry {hint}"

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from longrun.base.errors import ConfigError
 from longrun.config.validate import build
-from longrun.runs.run_folder import the_run
+from longrun.runs.run_folder import resolve_run
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ def read(
             raise ConfigError(f"{word}: expected key=value.\nTry {example}")
         values[name] = None if value == "null" and name not in texts else value
     config: Any = build(schema, values)
-    config.run = the_run(config.run)
+    config.run = resolve_run(config.run)
     if not Path(config.run).is_dir():
         raise ConfigError(f"run={config.run}: there is no such folder.\nTry one of the folders in runs/")
     return config

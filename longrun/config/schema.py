@@ -20,10 +20,12 @@ def key(doc: str, default: Any = MISSING, **rules: Any) -> Any:
     """A key of the configuration. Rules: choices, minimum, maximum, above (exclusive), filled, example; of: the
     protocols that look at it, if not all do.
 
-    default: only for keys that came later and may be missing in a YAML; all other values are in the YAML files.
+    default: only for keys that were added later and may be missing in a YAML; all other values are in the YAML files.
+    Such a key is marked `later`: at its default it is not part of a run's fingerprint (longrun/runs/run_folder.py).
     """
     told = f"{', '.join(rules['of'])}: {doc}" if "of" in rules else doc
-    return field(default=default, metadata={"doc": told, **rules})
+    later = {} if default is MISSING else {"later": True}
+    return field(default=default, metadata={"doc": told, **later, **rules})
 
 
 @dataclass
@@ -49,7 +51,6 @@ class DataConfig:
     valid_fraction: float = key("share of documents for validation", minimum=0.0, maximum=1.0, example=0.05)
     test_fraction: float = key("share of documents for evaluation", minimum=0.0, maximum=1.0, example=0.1)
     cache: str | None = key("folder for tokenised corpora; null = the user's cache folder", example="/tmp/longrun")
-    # Later keys, with defaults: a run that leaves them alone has the name that it had before they existed.
     bad_lines: str = key("jsonl: what to do about a line that is no row", default="refuse", choices=("refuse", "skip"))
     invalid_utf8: str = key(
         "what to do about bytes that are not UTF-8", default="replace", choices=("replace", "refuse")
@@ -70,7 +71,7 @@ class OptimConfig:
     schedule: str = key("the learning rate after the warmup", choices=("cosine", "wsd", "constant"))
     warmup_fraction: float = key("share of the steps that warm up", minimum=0.0, maximum=1.0, example=0.05)
     decay_fraction: float = key("wsd: share of the steps that cool down", minimum=0.0, maximum=1.0, example=0.2)
-    final_lr: float = key("learning rate at the end, as a share of lr", minimum=0.0, maximum=1.0, example=0.1)
+    min_lr_ratio: float = key("learning rate at the end, as a share of lr", minimum=0.0, maximum=1.0, example=0.1)
 
 
 @dataclass
@@ -92,7 +93,7 @@ class LoopConfig:
     checkpoint_activations: bool = key(
         "keep no activations of a layer, compute them again: less memory, a third slower"
     )
-    parallel: str = key(
+    data_parallel: str = key(
         "several processes: ddp = each holds the model, fsdp = each holds a part of it", choices=("ddp", "fsdp")
     )
     timeout: float = key("seconds that a process waits for one that hangs", above=0.0, example=600)

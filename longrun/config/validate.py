@@ -7,12 +7,13 @@ value and what would have worked.
 """
 
 import dataclasses
-import difflib
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from longrun.base.errors import ConfigError
+from longrun.base.suggest import suggest
+from model.old_keys import OLD_KEYS
 
 T = TypeVar("T")
 PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -21,10 +22,15 @@ EXAMPLES = {bool: "true", int: "100", float: "0.1", str: "name"}
 
 class UnknownKey(ConfigError):
     def __init__(self, key: str, given: Any, known: list[str]):
-        near = closest(key, known)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(known)}"
-        super().__init__(f"{key}={show(given)}: there is no key {key}.\n{hint}")
-        self.key, self.given, self.near = key, given, near
+        self.key, self.given = key, given
+        if key in OLD_KEYS:
+            self.near = [OLD_KEYS[key]]
+            message = f"{key}={show(given)}: {key} was renamed, write {OLD_KEYS[key]}={show(given)}"
+        else:
+            self.near = suggest(key, known)
+            hint = f"Did you mean {' or '.join(self.near)}?" if self.near else f"There are: {', '.join(known)}"
+            message = f"{key}={show(given)}: there is no key {key}.\n{hint}"
+        super().__init__(message)
 
 
 def build(schema: type[T], values: Any, path: str = "") -> T:
@@ -36,7 +42,7 @@ def build(schema: type[T], values: Any, path: str = "") -> T:
             raise
         everything = [*keys(schema), *(key for key, _, _ in dotted_keys(schema))]
         raise UnknownKey(
-            error.key, error.given, everything if closest(error.key, everything) else keys(schema)
+            error.key, error.given, everything if suggest(error.key, everything) else keys(schema)
         ) from None
     hints = get_type_hints(schema)
     for item in dataclasses.fields(cast(Any, schema)):
@@ -128,19 +134,9 @@ def check_rules(key: str, given: Any, rules: Mapping[str, Any]) -> None:
 
 
 def unknown_choice(key: str, given: Any, choices: list[Any]) -> ConfigError:
-    near = closest(str(given), [str(choice) for choice in choices])
+    near = suggest(str(given), [str(choice) for choice in choices])
     hint = f"Did you mean {key}={near[0]}?\n" if near else ""
     return ConfigError(f"{key}={show(given)}: unknown choice.\n{hint}There are: {', '.join(map(show, choices))}")
-
-
-def closest(word: str, words: list[str]) -> list[str]:
-    """Up to three of `words` that look like `word`, in whatever case; the last part of a dotted key counts as well."""
-    whole = {w.lower(): w for w in words}
-    tails = {w.rsplit(".", 1)[-1].lower(): w for w in reversed(words)}
-    near = [whole[w] for w in difflib.get_close_matches(word.lower(), whole, n=3, cutoff=0.72)]
-    tail = word.rsplit(".", 1)[-1].lower()
-    near += [tails[t] for t in difflib.get_close_matches(tail, tails, n=2, cutoff=0.75)]
-    return list(dict.fromkeys(near))[:3]
 
 
 def expected(hint: Any, rules: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """The files of an evaluation: the record, which says what was measured on what, and the table of scored tokens."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from data.dataset import Dataset
 from data.windows import Selection, targets_hash
 from longrun.base.errors import DataError
+from longrun.base.files import atomic_file, atomic_write
 from longrun.evaluation.protocols.base import Protocol
 from longrun.evaluation.token_scores import Row
 
@@ -40,12 +40,9 @@ def write(record: Row, table: pa.Table, folder: Path) -> Path:
     """The record at its place in `folder`, the tokens as parquet beside it; whole or not there."""
     folder.mkdir(parents=True, exist_ok=True)
     path = place(folder, record["protocol"], record["extension"])
-    temporary = folder / f".{path.stem}.{os.getpid()}.tmp"
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path.with_suffix(".parquet"))
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(path)
-    return path
+    with atomic_file(path.with_suffix(".parquet")) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    return atomic_write(path, json.dumps(record, indent=1) + "\n")
 
 
 def require_room(path: Path, new: Row, lengths: list[int]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from longrun.base.errors import DataError
+from model.old_keys import rename_all
 
 RUN_MARKS = ("config.yaml", "metrics.jsonl", "done", "eval")
 ROW_NUMBERS = ("length", "tokens", "nll")  # what every row that was not refused must hold
@@ -176,7 +177,7 @@ def read_run(folder: Path) -> Run:
     evaluations = [read_evaluation(file, costs) for file in sorted((folder / "eval").glob("*.json"))]
     return Run(
         folder=folder,
-        config=_read_yaml(folder / "config.yaml"),
+        config=rename_all(_read_yaml(folder / "config.yaml")),
         environment=_read_json(folder / "environment.json"),
         done=_read_json(folder / "done"),
         training=[row for row in metrics if "loss" in row],

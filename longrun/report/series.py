@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from longrun.base.errors import DataError
 from longrun.report.load import Evaluation, Run
-from longrun.runs.run_folder import NOT_IDENTITY
+from longrun.runs.run_folder import UNHASHED_KEYS
 from longrun.tracking.wandb_metrics import usable
 
 PROTOCOLS = ("fixed_targets", "sliding", "nonoverlap", "last_k")  # the order in which they lead a report
 CONTROL = "window"  # the extension that is the windowed control: attention limited to the last train_length keys
 # Runs that differ only here are seeds of one line: keys that leave the weights what they are, and the seed.
-NEUTRAL = {*NOT_IDENTITY, "seed"} - {"model.name"}
+NEUTRAL = {*UNHASHED_KEYS, "seed"} - {"model.name"}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from longrun.base.files import atomic_write
+
 Row = dict[str, Any]
 
 
@@ -28,12 +30,7 @@ class Metrics:
         self.close()
         self.rows = [row for row in read(self.path) if row["step"] <= step] if step else []
         if self.write:
-            temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-            with temporary.open("w") as file:
-                file.writelines(line(row) for row in self.rows)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
+            atomic_write(self.path, "".join(line(row) for row in self.rows))
 
     def append(self, row: Row) -> None:
         self.rows.append(row)

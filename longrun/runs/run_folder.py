@@ -11,11 +11,10 @@ import glob
 import hashlib
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,52 +22,65 @@ import yaml
 
 from longrun.runs.environment import environment
 from longrun.base.errors import ConfigError
-from longrun.base.locks import try_lock
-from longrun.config.schema import DataConfig, TrainConfig
+from longrun.base.files import atomic_write
+from longrun.base.locks import read_holder, try_lock, write_holder
+from longrun.config.schema import TrainConfig
+from model.old_keys import rename_all, with_old_names
 
-# What may differ between two launches of the same run: everything that leaves the trained weights what they are.
-# All the rest is hashed. This is the only list.
-NOT_IDENTITY = {
-    "root": "where the folder is",
-    "tracker": "who is told about it",
-    "launch": "which process runs it",
+# Keys that may differ between two launches of the same run, because the trained weights do not depend on them.
+# All other keys are hashed. This is the only list.
+UNHASHED_KEYS = {
+    "root": "location of the folder",
+    "tracker": "metrics are only mirrored",
+    "launch": "start of the processes",
     "eval": "measured after the weights are final",
-    "eval_at_end": "likewise",
-    "checkpoint": "when the state is saved",
-    "data.cache": "where the tokens are kept",
+    "eval_at_end": "measured after the weights are final",
+    "checkpoint": "moments at which the state is saved",
+    "data.cache": "location of the tokens",
     "model.name": "already in the name",
-    "train.log_every": "what is written down",
+    "train.log_every": "rows of metrics.jsonl",
     "train.valid_every": "validation draws no random numbers",
-    "train.valid_windows": "likewise",
-    "train.micro_batch": "how a batch is cut: the same sum, other rounding",
-    "train.threads": "likewise",
-    "train.device": "likewise",
-    "train.compile": "likewise",
+    "train.valid_windows": "validation draws no random numbers",
+    "train.micro_batch": "the same sum, different rounding",
+    "train.threads": "the same sum, different rounding",
+    "train.device": "the same sum, different rounding",
+    "train.compile": "the same sum, different rounding",
     "train.checkpoint_activations": "the same numbers, computed twice",
-    "train.parallel": "the same sum, other rounding",
-    "train.timeout": "when to give up, not what to compute",
+    "train.data_parallel": "the same sum, different rounding",
+    "train.timeout": "end of waiting for a hanging process",
 }
 
 
-def identity(config: TrainConfig) -> dict[str, Any]:
-    """The part of a configuration that decides the trained weights."""
-    kept = asdict(config)
-    for key in NOT_IDENTITY:
-        inner, *path = reversed(key.split("."))
-        parent = kept
-        for part in reversed(path):
+def hashed_config(config: TrainConfig) -> dict[str, Any]:
+    """The part of a configuration that determines the trained weights, under today's names.
+
+    A key marked `later` in the metadata of its dataclass is left out at its default: runs from before the key keep
+    their names.
+    """
+    hashed = without_later_defaults(config)
+    for key in UNHASHED_KEYS:
+        *path, last = key.split(".")
+        parent = hashed
+        for part in path:
             parent = parent[part]
-        parent.pop(inner, None)  # a task has no data.cache
-    # Keys that came later keep out of the names of runs that do not use them.
-    later = [item for item in fields(DataConfig) if item.default is not MISSING]
-    for item in later if isinstance(config.data, DataConfig) else []:
-        if kept["data"].get(item.name) == item.default:
-            del kept["data"][item.name]
-    return kept
+        parent.pop(last, None)  # a task has no data.cache
+    return hashed
+
+
+def without_later_defaults(config: Any) -> dict[str, Any]:
+    """A dataclass as nested dicts, without the keys marked `later` that have their default value."""
+    values = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if item.metadata.get("later") and value == item.default:
+            continue
+        values[item.name] = without_later_defaults(value) if is_dataclass(value) else value
+    return values
 
 
 def fingerprint(config: TrainConfig) -> str:
-    text = json.dumps(identity(config), sort_keys=True)
+    """Eight hexadecimal digits of a hash over `hashed_config`, in the spelling of keys from before any was renamed."""
+    text = json.dumps(with_old_names(hashed_config(config)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -99,16 +111,16 @@ class RunFolder:
     def create(self, config: TrainConfig) -> None:
         """Make the folder and say what is about to run in it. Again when resumed: the newest launch is described."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write(self.path / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
-        write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        atomic_write(self.path / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
+        atomic_write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
 
     def config(self) -> dict[str, Any]:
-        """The configuration that the run was last launched with, as plain values."""
-        return yaml.safe_load((self.path / "config.yaml").read_text())
+        """The configuration that the run was last launched with, as plain values under today's key names."""
+        return rename_all(yaml.safe_load((self.path / "config.yaml").read_text()) or {})
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write `done`: from now on the run is skipped."""
-        write(self.path / "done", json.dumps(summary, indent=2) + "\n")
+        atomic_write(self.path / "done", json.dumps(summary, indent=2) + "\n")
 
     def summary(self) -> dict[str, Any] | None:
         """What `done` holds; None for an unfinished run."""
@@ -136,31 +148,32 @@ class RunFolder:
                         self.path.rmdir()
 
     def check_free(self) -> None:
-        """Raise ConfigError naming the holder if there is one. `lock` is what decides; this answers before torch is
-        imported."""
-        with suppress(FileNotFoundError), (self.path / "lock").open() as file:
-            self._take(file, shared=True)
+        """Raise ConfigError naming the holder of the lock, if there is one. `lock` decides; this check is early, before
+        torch is imported.
+        """
+        file = self.path / "lock"
+        mode = "r+" if os.access(file, os.W_OK) else "r"  # an exclusive lock on NFS needs permission to write
+        with suppress(OSError), file.open(mode) as stream:
+            self._take(stream)
 
-    def _take(self, file: IO[str], shared: bool = False) -> None:
-        for _ in range(4):  # it may be held by a mere `check_free`, for microseconds
-            if try_lock(file, shared):
+    def _take(self, file: IO[str]) -> None:
+        for _ in range(4):  # `check_free` of another process may hold it for microseconds
+            if try_lock(file):
                 return
             time.sleep(0.03)
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        raise ConfigError(f"{self.path} is in use by {holder}.\nWait for it, stop it, or choose another seed or root")
+        raise ConfigError(
+            f"{self.path} is in use by {read_holder(file)}.\nWait for it, stop it, or choose another seed or root"
+        )
 
     def _locked(self) -> IO[str]:
-        """The lock file, locked and with our name in it."""
+        """The lock file, locked and with the name of this process in it."""
         file = (self.path / "lock").open("a+")
         try:
             self._take(file)
         except ConfigError:
             file.close()
             raise
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        write_holder(file)
         return file
 
 
@@ -169,7 +182,7 @@ def list_runs(root: str | Path) -> list[RunFolder]:
     return [RunFolder(path.parent) for path in sorted(Path(root).glob("*/config.yaml"))]
 
 
-def the_run(given: str) -> str:
+def resolve_run(given: str) -> str:
     """The one run folder that a pattern such as `runs/rope-*` stands for; what is no pattern as it is.
 
     Raises ConfigError if several match, for names end in a hash that nobody wants to type but that tells runs apart.
@@ -183,13 +196,3 @@ def the_run(given: str) -> str:
         raise ConfigError(f"run={given}: no run folder matches.\nFor a list of them: python -m scripts.runs")
     listed = ", ".join(matches[:3]) + (", ..." if len(matches) > 3 else "")
     raise ConfigError(f"run={given} matches {len(matches)} runs.\nName one: {listed}")
-
-
-def write(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a crash, sees the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

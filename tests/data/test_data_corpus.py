@@ -19,7 +19,7 @@ from data.corpus import Corpus, default_cache, prepare
 from data.options import OPTIONS, check
 from data.tokenizers.base import train_bpe
 from longrun.base.errors import DataError
-from longrun.base.locks import alone
+from longrun.base.locks import exclusive_lock
 from longrun.config.schema import DataConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -240,7 +240,7 @@ def test_who_finds_a_preparation_under_way_waits_for_it(folder, tmp_path, capsys
     shutil.rmtree(tmp_path / "cache" / name)
     lock = tmp_path / "cache" / f"{name}.lock"
     with ThreadPoolExecutor() as pool:
-        with alone(lock, lambda holder: pytest.fail("nobody else is here")):
+        with exclusive_lock(lock, lambda holder: pytest.fail("nobody else is here")):
             waiting = pool.submit(prepare, chosen)
             time.sleep(0.5)
             assert not waiting.done()

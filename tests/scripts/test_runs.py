@@ -10,7 +10,7 @@ from tiny_configs import ROOT, config
 
 from longrun.base.errors import ConfigError
 from longrun.config.cross_checks import eval_config
-from longrun.runs.run_folder import RunFolder, the_run
+from longrun.runs.run_folder import RunFolder, resolve_run
 from scripts import runs
 
 
@@ -76,11 +76,11 @@ def test_the_difference_names_what_matters_first(tmp_path):
 
 def test_a_pattern_stands_for_one_run(tmp_path):
     first, second = made(tmp_path, "seed=1"), made(tmp_path, "seed=2")
-    assert the_run(str(first.path)) == str(first.path)
-    assert the_run(f"{tmp_path}/*-s2-*") == str(second.path)
+    assert resolve_run(str(first.path)) == str(first.path)
+    assert resolve_run(f"{tmp_path}/*-s2-*") == str(second.path)
     chosen = {"run": f"{tmp_path}/rope-*-s1-*", "hf": None}
     with pytest.raises(ConfigError, match=r"(?s)matches 2 runs.*Name one:.*-s1-.*-s2-"):
-        the_run(f"{tmp_path}/rope*")
+        resolve_run(f"{tmp_path}/rope*")
     with pytest.raises(ConfigError, match=r"scripts\.runs"):
         eval_config_run(chosen | {"run": f"{tmp_path}/nope*"})
     assert eval_config_run(chosen) == str(first.path)

@@ -93,11 +93,11 @@ def test_fifty_steps_of_two_ranks_are_those_of_one(text, tmp_path, kind: str, pe
     words = [*text, f"pe={pe}", "train.steps=50", "checkpoint.every=10"]
     launch(*words, f"root={tmp_path / 'one'}")
     expected = rows(only_run(tmp_path / "one"))
-    run(torchrun(*words, f"train.parallel={kind}", f"root={tmp_path / 'two'}"))
+    run(torchrun(*words, f"train.data_parallel={kind}", f"root={tmp_path / 'two'}"))
     cut = [*words, f"root={tmp_path / 'cut'}"]
-    run(torchrun(*cut, f"train.parallel={kind}", fault=True), expect=1, fault="kill:1:33")
+    run(torchrun(*cut, f"train.data_parallel={kind}", fault=True), expect=1, fault="kill:1:33")
     assert steps_saved(tmp_path / "cut")[-1] == 30
-    run(torchrun(*cut, f"train.parallel={'ddp' if kind == 'fsdp' else 'fsdp'}"))
+    run(torchrun(*cut, f"train.data_parallel={'ddp' if kind == 'fsdp' else 'fsdp'}"))
     for name in ("two", "cut"):
         found = rows(only_run(tmp_path / name))
         pairs = list(zip(expected, found, strict=True))
