@@ -40,8 +40,9 @@ from model.checkpoint import files as checkpoint
 from model.distributed import Ranks
 from model.errors import ModelError
 from model.factory import whole
+from model.init import generator_for
 from model.precision import autocast, exact_device
-from model.transformer import UNSCORED, Transformer, generator_for
+from model.transformer import UNSCORED, Transformer
 
 STOPPING = [signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGUSR1", None)])]  # Windows has no USR1
 BAD_STEPS = 3  # non-finite steps in a row that end a run

@@ -229,7 +229,7 @@ def _fsdp(model: nn.Module, ranks: Ranks) -> nn.Module:
     fully_shard(model, mesh=mesh)
     for name, p in model.named_parameters():  # sharding makes new parameters, which would forget `no_decay`
         vars(p).update(marks[name])
-    for method in ("loss", "nll", "answers", "last_logits"):  # ways into the model other than calling it
+    for method in ("loss", "nll", "nll_and_correct", "last_logits"):  # ways into the model other than calling it
         if hasattr(model, method):
             register_fsdp_forward_method(model, method)
     return model

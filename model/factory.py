@@ -11,10 +11,11 @@ from .checkpoint.state_dict import apply_model, model_tensors
 from .config import ModelConfig
 from .errors import ModelError
 from .extension.base import extended
+from .init import initialise
 from .pe.registry import encodings_for, schemes
 from .positions.registry import plans
 from .registry import Part, unknown
-from .transformer import Transformer, initialise
+from .transformer import Transformer
 
 
 def build(

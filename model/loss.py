@@ -35,8 +35,8 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
 
 
-def token_hits(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Whether no other token is likelier than the target, bool (N,). Arguments as for `token_nll`."""
+def token_correct(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """True where no token is likelier than the target, bool (N,). Arguments as for `token_nll`."""
     dtype = _compute_dtype(hidden)
     weight = weight.to(dtype)
     rows, parts = _rows(weight, EVALUATION), []

@@ -11,7 +11,6 @@ the embedding, both blocks reading the same x.
 Shapes: B batch, T tokens, D width, V vocabulary.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,28 +20,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import flex
-from .attention.layer import Attention, LayerCache
-from .attention.logits import Prepared, View
+from .attention.dispatch import flex_passes_self_test
+from .attention.kv_cache import KVCache, LayerCache
+from .attention.layer import Attention, LayerInputs
+from .attention.logits import SharedAcrossLayers
 from .config import ModelConfig
 from .errors import ModelError
 from .feed_forward.block import MLP
-from .loss import UNSCORED, mean_nll, token_hits, token_nll
+from .loss import UNSCORED, mean_nll, token_correct, token_nll
 from .norm import norm
 from .pe.base import Context, Encodings, PositionEncoding
 from .positions.base import PositionPlan, Sequences
+from .prefill import chunk_size, chunked_prefill
 from .shape import Shape
 
 
-@dataclass
-class Cache:
-    """Everything that decoding remembers: keys (see `LayerCache`), values and state of each layer, and positions."""
+@dataclass(frozen=True)
+class ForwardState:
+    """The arguments of a forward pass that all layers share."""
 
-    layers: list[LayerCache]
-    length: int = 0
-    tokens: Tensor | None = None  # (B, length), for position plans that look at them
-    capacity: int | None = None  # tokens it will hold in the end; random position plans have to know
-    positions: Tensor | None = None  # of `capacity` tokens, where they are drawn all at once
+    context: Context
+    shared: list[SharedAcrossLayers]  # one per encoding of the model
+    cache: KVCache | None
+    num_last: int | None = None  # the last layer computes the outputs of so many last tokens; None: of all
 
 
 class Layer(nn.Module):
@@ -56,11 +56,11 @@ class Layer(nn.Module):
         self.mlp_out_norm = norm(config, shape.width) if config.sandwich else nn.Identity()
         self.parallel, self.dropout = config.parallel, config.dropout
 
-    def forward(self, x: Tensor, encoding: PositionEncoding, context: Context, *args) -> Tensor:
-        """x (B, T, D) -> (B, context.queries, D): the last so many tokens attend, to all of them."""
-        seen = self.attention_norm(x)
-        x = x[:, x.shape[1] - context.queries :]
-        y = x + self._drop(self.attention_out_norm(self.attention(seen, encoding, context, *args)))
+    def forward(self, x: Tensor, inputs: LayerInputs) -> Tensor:
+        """x (B, T, D) -> (B, Tq, D): the last Tq = inputs.context.queries tokens, which attend to all."""
+        attended = self.attention(self.attention_norm(x), inputs)
+        x = x[:, x.shape[1] - inputs.context.queries :]
+        y = x + self._drop(self.attention_out_norm(attended))
         return y + self._drop(self.mlp_out_norm(self.mlp(self.mlp_norm(x if self.parallel else y))))
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`encodings` holds one position encoding a layer; layers may share one."""
+    """The model. `encodings` holds one position encoding per layer; layers may share one."""
 
     def __init__(
         self,
@@ -80,11 +80,11 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         assert len(encodings) == shape.layers
-        self.config: dict[str, Any] = {}  # what `model.build` was given; checkpoints keep it
+        self.config: dict[str, Any] = {}  # the arguments of `model.build`, stored in checkpoints
         self.shape, self.vocab_size, self.train_length = shape, vocab_size, shape.train_length
         self.plan, self.dropout, self.kernel = plan, config.dropout, "auto"
         self.compiled: Callable[..., Tensor] | None = None
-        self.checkpoint_activations = False  # in training compute a layer again rather than keep what it computed
+        self.checkpoint_activations = False  # in training, recompute each layer in the backward pass to save memory
         self.embedding = nn.Embedding(vocab_size, shape.width)
         self.embedding_norm = norm(config, shape.width) if config.embedding_norm else nn.Identity()
         self.layers = nn.ModuleList(Layer(config, shape) for _ in range(shape.layers))
@@ -93,13 +93,13 @@ class Transformer(nn.Module):
         self.use_encodings(encodings)
 
     def use_encodings(self, encodings: list[PositionEncoding]) -> None:
-        """Put one encoding into each layer; the same object in several layers is computed once a forward pass."""
+        """Install one encoding per layer. An object that several layers share is computed once per forward pass."""
         unique = list(dict.fromkeys(encodings))
         self.encodings = Encodings(unique)
         self.encoding_of_layer = [unique.index(encoding) for encoding in encodings]
 
     def set_train_length(self, length: int) -> None:
-        """From now on `length` is the training length, for extensions and records; the encodings stay as they are."""
+        """Set the training length that extensions and records refer to; the encodings do not change."""
         self.train_length, self.shape = length, replace(self.shape, train_length=length)
         self.config = self.config | {"trained_length": length}
 
@@ -107,30 +107,30 @@ class Transformer(nn.Module):
         self,
         tokens: Tensor,
         targets: Tensor | None = None,
-        cache: Cache | None = None,
+        cache: KVCache | None = None,
         documents: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Logits float32 (B, T, V) of tokens int64 (B, T); the mean cross-entropy (a scalar) if targets are given.
 
-        targets: int64 (B, T), UNSCORED where not scored.  cache: tokens continue what it holds.
-        documents: (B, T) number of the document of each token, for packed rows: attention stays inside a document.
-        generator: what a random position plan draws from (see `positions.base.Drawn`).
+        targets: int64 (B, T), UNSCORED where not scored.  cache: the tokens continue those in it.
+        documents: (B, T) document number of each token, for packed rows: attention stays inside a document.
+        generator: source of a random position plan (see `positions.base.Drawn`).
         """
         if targets is None:
             return F.linear(self.hidden(tokens, cache, documents, generator), self.output_weight).float()
-        context = self._context(tokens, cache, documents, generator)
+        state = self._state(self._context(tokens, cache, documents, generator), cache)
         mean_loss = self.compiled or Transformer._mean_loss
-        return mean_loss(self, targets, *self._begin(tokens, context), context, cache)
+        return mean_loss(self, self._embed(tokens, state.context), state, targets)
 
-    def _mean_loss(self, targets: Tensor, *begun) -> Tensor:
-        return mean_nll(self._run(*begun), self.output_weight, targets)
+    def _mean_loss(self, x: Tensor, state: ForwardState, targets: Tensor) -> Tensor:
+        return mean_nll(self._run_layers(x, state), self.output_weight, targets)
 
     def compile(self, **options) -> None:
-        """torch.compile what `forward` does with targets, from the first layer on. What comes before is done once: to
-        draw positions is for Python, and angles and biases the compiler would compute anew in every layer."""
+        """torch.compile the loss from the first layer on. Positions, angles and biases stay in eager mode: plans draw
+        in Python, and the compiler would compute angles and biases anew in every layer."""
         if self.embedding.weight.is_cuda:
-            flex.trusted(self.embedding.weight.device)  # a check that cannot be made inside
+            flex_passes_self_test(self.embedding.weight.device)  # cannot be traced, so it runs before
         self.compiled = torch.compile(Transformer._mean_loss, **options)
 
     def loss(self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -144,93 +144,87 @@ class Transformer(nn.Module):
         return token_nll(x, self.output_weight, targets)
 
     @torch.no_grad()
-    def answers(
+    def nll_and_correct(
         self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """`nll`, and whether each scored target is the likeliest token, bool (number scored,)."""
+        """`nll`, and True where a scored target is the likeliest token, bool (number scored,)."""
         x, targets = self._scored(tokens, targets, generator)
-        known = self.output_weight, targets
-        return token_nll(x, *known), token_hits(x, *known)
+        return token_nll(x, self.output_weight, targets), token_correct(x, self.output_weight, targets)
 
     def _scored(self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Outputs (n, D) and targets (n,) of the scored tokens; in the last layer nothing in front of them attends."""
+        """Outputs (n, D) and targets (n,) of the scored tokens. The last layer skips all tokens before the first."""
         scored = targets != UNSCORED
-        places = scored.any(0).nonzero()
-        last = scored.shape[1] - int(places[0]) if len(places) else 1
-        x = self.hidden(tokens, generator=generator, last=last)
-        return x[scored[:, -last:]], targets[scored]
+        columns = scored.any(0).nonzero()
+        num_last = scored.shape[1] - int(columns[0]) if len(columns) else 1
+        x = self.hidden(tokens, generator=generator, num_last=num_last)
+        return x[scored[:, -num_last:]], targets[scored]
 
     def last_logits(
-        self, tokens: Tensor, cache: Cache | None = None, generator: torch.Generator | None = None
+        self, tokens: Tensor, cache: KVCache | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Logits float32 (B, V) of the token after the last one."""
-        return F.linear(self.hidden(tokens, cache, generator=generator, last=1)[:, -1], self.output_weight).float()
+        x = self.hidden(tokens, cache, generator=generator, num_last=1)
+        return F.linear(x[:, -1], self.output_weight).float()
 
     def hidden(
         self,
         tokens: Tensor,
-        cache: Cache | None = None,
+        cache: KVCache | None = None,
         documents: Tensor | None = None,
         generator: torch.Generator | None = None,
-        last: int | None = None,
+        num_last: int | None = None,
     ) -> Tensor:
-        """Normalised outputs of the last layer (B, T, D); (B, last, D) where those of the last tokens are enough."""
+        """Normalised outputs of the last layer (B, T, D), or (B, num_last, D) of the last tokens only."""
         context = self._context(tokens, cache, documents, generator)
-        size = context.queries if cache is not None or torch.is_grad_enabled() else self._piece(context)
-        if size < context.queries:
-            return self._in_pieces(tokens, size, context.queries if last is None else last)
-        return self._run(*self._begin(tokens, context), context, cache, last)
+        if cache is None and not torch.is_grad_enabled() and self._cache_is_exact(context):
+            size = chunk_size(self.encodings, context)
+            if size < context.queries:
+                memory = self.new_cache()
+                outputs = context.queries if num_last is None else num_last
+                return chunked_prefill(lambda x, n: self.hidden(x, memory, num_last=n), tokens, size, outputs)
+        return self._run_layers(self._embed(tokens, context), self._state(context, cache, num_last))
 
-    def _piece(self, context: Context) -> int:
-        """How many tokens should go through all layers before the next ones do: all of them, but where every layer adds
-        the same costly biases. So many are then made at a time, once, as fit into memory."""
-        views = [View(encoding, context) for encoding in self.encodings]
-        sizes = [view.queries_at_once for view in views if view.adds_the_same and view.encoding.overrides("bias")]
+    def _cache_is_exact(self, context: Context) -> bool:
+        """Return True if chunks of tokens give the same outputs as all tokens at once."""
         drawn = self.plan.drawn and self.plan.active(self.training)
-        if self.length_dependent or drawn or context.documents is not None or not sizes:
-            return context.queries
-        return min(sizes)
+        return not self.length_dependent and not drawn and context.documents is None
 
-    def _in_pieces(self, tokens: Tensor, size: int, last: int) -> Tensor:
-        """`hidden` of a long sequence, `size` tokens at a time, with a cache of those before."""
-        cache, outputs, left = self.new_cache(), [], tokens.shape[1]
-        for piece in tokens.split(size, 1):
-            left -= piece.shape[1]
-            wanted = min(max(last - left, 0), piece.shape[1])  # of the piece's outputs
-            outputs.append(self.hidden(piece, cache, last=max(wanted, 1))[:, max(wanted, 1) - wanted :])
-        return torch.cat(outputs, 1)
-
-    def _begin(self, tokens: Tensor, context: Context) -> tuple[Tensor, list[Prepared]]:
-        """What is done once: the input of the first layer (B, T, D), and what the encodings prepare for all layers."""
+    def _embed(self, tokens: Tensor, context: Context) -> Tensor:
+        """The input of the first layer: tokens (B, T) -> (B, T, D)."""
         x = self.embedding_norm(self.embedding(tokens))
         for component in self.components():
             x = component.embed(x, context)
-        if self.dropout:
-            x = F.dropout(x, self.dropout, self.training)
-        return x, [Prepared.of(encoding, context) for encoding in self.encodings]
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
-    def _run(
-        self, x: Tensor, prepared: list[Prepared], context: Context, cache: Cache | None, last: int | None = None
-    ) -> Tensor:
-        """All layers and the last norm."""
+    def _state(self, context: Context, cache: KVCache | None, num_last: int | None = None) -> ForwardState:
+        shared = [SharedAcrossLayers.of(encoding, context) for encoding in self.encodings]
+        return ForwardState(context, shared, cache, num_last)
+
+    def _run_layers(self, x: Tensor, state: ForwardState) -> Tensor:
+        """All layers and the final norm: x (B, T, D) -> (B, T, D), or (B, num_last, D)."""
         for index, layer in enumerate(self.layers):
-            which = self.encoding_of_layer[index]
-            if layer is self.layers[-1] and last is not None and last < context.queries:
-                context = replace(context, queries=last)
-                prepared[which] = Prepared.of(self.encodings[which], context)
-            memory = None if cache is None else cache.layers[index]
-            inputs = x, self.encodings[which], context, prepared[which], memory, self.kernel
-            if self.checkpoint_activations and self.training and cache is None:
-                x = checkpoint(layer, *inputs, use_reentrant=False)
+            inputs = self._layer_inputs(index, state)
+            if self.checkpoint_activations and self.training and state.cache is None:
+                x = checkpoint(layer, x, inputs, use_reentrant=False)
             else:
-                x = layer(*inputs)
-        if cache is not None:
-            cache.length = context.total_length
+                x = layer(x, inputs)
+        if state.cache is not None:
+            state.cache.length = state.context.total_length
         return self.norm(x)
 
-    def new_cache(self, capacity: int | None = None) -> Cache:
-        """An empty cache; capacity: tokens it will hold in the end, where a random position plan has to know."""
-        return Cache([LayerCache() for _ in self.layers], capacity=capacity)
+    def _layer_inputs(self, index: int, state: ForwardState) -> LayerInputs:
+        which = self.encoding_of_layer[index]
+        encoding, context, shared = self.encodings[which], state.context, state.shared[which]
+        is_last = index == len(self.layers) - 1
+        if is_last and state.num_last is not None and state.num_last < context.queries:
+            context = replace(context, queries=state.num_last)
+            shared = SharedAcrossLayers.of(encoding, context)
+        cache = None if state.cache is None else state.cache.layers[index]
+        return LayerInputs(encoding, context, shared, cache, self.kernel)
+
+    def new_cache(self, capacity: int | None = None) -> KVCache:
+        """An empty cache. capacity: final number of tokens, which random position plans require."""
+        return KVCache([LayerCache() for _ in self.layers], capacity=capacity)
 
     @property
     def output_weight(self) -> Tensor:
@@ -238,21 +232,21 @@ class Transformer(nn.Module):
 
     @property
     def max_positions(self) -> int | None:
-        """Longest sequence that there are positions for, None if there is no limit."""
+        """Longest sequence that there are positions for; None if unlimited."""
         limits = [self.plan.max_length]
         for component in self.components():
             rows = component.max_positions
             if rows is not None and self.plan.end(rows + 1, self.training, component.primary_axis) > rows:
-                limits.append(rows)  # otherwise no sequence gets there, however long it is
+                limits.append(rows)  # otherwise no sequence reaches the limit, however long it is
         return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def length_dependent(self) -> bool:
-        """Whether more tokens change what earlier ones compute; then no cache can be right."""
+        """True if the outputs of a prefix change with the number of tokens, which makes a KV cache wrong."""
         return any(component.length_dependent for component in self.components())
 
     def check_length(self, length: int) -> None:
-        """Raise ModelError if there are no positions for `length` tokens."""
+        """Raises ModelError if there are no positions for `length` tokens."""
         limit = self.max_positions
         if limit is not None and length > limit:
             raise ModelError(
@@ -261,11 +255,13 @@ class Transformer(nn.Module):
             )
 
     def parameter_count(self, embedding: bool = True) -> int:
-        """Number of parameters; without those of the embedding and the output layer if `embedding` is False."""
+        """Number of parameters, with or without those of the embedding and the output layer."""
         outside = {id(self.embedding.weight), id(self.output_weight)}
         return sum(p.numel() for p in self.parameters() if embedding or id(p) not in outside)
 
-    def _context(self, tokens, cache, documents, generator) -> Context:
+    def _context(
+        self, tokens: Tensor, cache: KVCache | None, documents: Tensor | None, generator: torch.Generator | None
+    ) -> Context:
         total = tokens.shape[1] + (0 if cache is None else cache.length)
         self.check_length(total)
         assert cache is None or documents is None, "packed rows are not decoded"
@@ -274,7 +270,7 @@ class Transformer(nn.Module):
         return Context(positions, tokens.shape[1], self.train_length, total, contiguous, documents)
 
     def _positions(self, tokens, total, cache, documents, generator) -> Tensor:
-        """Positions of all `total` tokens (B|1, total), those in the cache included."""
+        """Positions (B|1, total) of all tokens, cached ones included."""
 
         def planned(length: int) -> Tensor:
             of = Sequences(len(tokens), tokens.device, self.training, generator, tokens, documents)
@@ -288,7 +284,7 @@ class Transformer(nn.Module):
         if total > (cache.capacity or 0):
             raise ModelError(
                 f"length={total}: this model's position plan draws all positions of a sequence at once, "
-                f"and this cache was made for {cache.capacity or 'an unknown number of'} tokens.\n"
+                f"and the capacity of this cache is {cache.capacity or 'unknown'}.\n"
                 f"Try model.new_cache(capacity={total})"
             )
         if cache.positions is None:
@@ -296,47 +292,5 @@ class Transformer(nn.Module):
         return cache.positions[:, :total]
 
     def components(self) -> list[PositionEncoding]:
-        """Every encoding once, those inside compositions one by one."""
+        """All encodings without repetition; compositions are replaced by their parts."""
         return list(dict.fromkeys(component for encoding in self.encodings for component in encoding.components()))
-
-
-@torch.no_grad()
-def initialise(model: Transformer, seed: int) -> None:
-    """Draw every parameter. The table:
-
-    embedding.weight            N(0, 0.02^2); also the output layer when tied
-    head.weight                 N(0, 1 / D)
-    attention.qkv, mlp.up       N(0, 1 / fan_in)
-    attention.out, mlp.down     N(0, 1 / (2 * layers * fan_in)): the residual stream's variance stays near 1
-    norms                       1
-    biases                      0, those of LayerNorm too
-    encodings                   each scheme's own `reset`
-
-    Each draw has a generator of its own, seeded with (seed, name). So with one seed all schemes start from the same
-    weights wherever shapes coincide, however many parameters an encoding adds. On the meta device nothing is drawn.
-    """
-    if model.embedding.weight.is_meta:
-        return
-    deep = (2 * len(model.layers)) ** -0.5
-    for name, module in model.named_modules():
-        if name.startswith("encodings"):
-            continue
-        bias = getattr(module, "bias", None)
-        if isinstance(bias, Tensor):
-            bias.zero_()
-        if isinstance(module, nn.RMSNorm | nn.LayerNorm):
-            module.weight.fill_(1)
-        elif isinstance(module, nn.Embedding):
-            module.weight.normal_(0, 0.02, generator=generator_for(seed, name, module.weight.device))
-        elif isinstance(module, nn.Linear):
-            std = module.in_features**-0.5 * (deep if name.endswith((".out", ".down")) else 1.0)
-            module.weight.normal_(0, std, generator=generator_for(seed, name, module.weight.device))
-    for name, module in model.encodings.named_modules():
-        if isinstance(module, PositionEncoding) and any(True for _ in module.parameters()):
-            module.reset(generator_for(seed, f"encodings.{name}", next(module.parameters()).device))
-
-
-def generator_for(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that depends on the seed and a name only."""
-    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=7).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest))

@@ -62,7 +62,7 @@ def main(words: list[str]) -> int:
 def texts(model: Any, tokenizer: Tokenizer, prompt: list[int], config: GenerateConfig, number: int) -> Iterator[str]:
     """The prompt and then each token's text; a character of several tokens comes when it is whole."""
     from model.generate import stream
-    from model.transformer import generator_for
+    from model.init import generator_for
 
     yield config.prompt
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

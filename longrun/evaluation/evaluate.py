@@ -104,7 +104,7 @@ def score(
     for rows in w.batches(windows, _batch_tokens(options, device), distributed.rank(), distributed.world_size()):
         inputs, targets = (torch.from_numpy(a).to(device) for a in w.gather(windows, tokens, rows))
         with autocast(precision, device):
-            values = model.answers(inputs, targets) if selection.answers else (model.nll(inputs, targets),)
+            values = model.nll_and_correct(inputs, targets) if selection.answers else (model.nll(inputs, targets),)
         for kind, value in enumerate(values):
             result[kind, torch.from_numpy(_ranges(place[rows], counts[rows]))] = value.float().cpu()
     model.train(was_training)

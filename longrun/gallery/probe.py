@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from model import build
-from model.attention.dispatch import logits
-from model.attention.logits import Prepared, View
+from model.attention.dense import logits
+from model.attention.logits import LogitsSpec, SharedAcrossLayers
 from model.pe.base import Context, PositionEncoding
 from model.pe.registry import schemes
 
@@ -159,22 +159,22 @@ def attention(encoding: PositionEncoding, length: int, queries: int, content: fl
 
     Schemes that look at the content of tokens are given the same random one each time.
     """
-    q, k, view = mapped(encoding, length, queries, content)
-    return logits(q, k, view)[0]
+    q, k, spec = mapped(encoding, length, queries, content)
+    return logits(q, k, spec)[0]
 
 
 def mapped(
     encoding: PositionEncoding, length: int, queries: int, content: float = 1.0
-) -> tuple[torch.Tensor, torch.Tensor, View]:
+) -> tuple[torch.Tensor, torch.Tensor, LogitsSpec]:
     shape, context = encoding.shape, context_of(encoding.components(), length, queries)
-    prepared = Prepared.of(encoding, context)
+    shared = SharedAcrossLayers.of(encoding, context)
     x = torch.randn(1, length, shape.width, generator=torch.Generator().manual_seed(0))
     state = encoding.token_state(x)
     raw = torch.full((1, shape.heads, length, shape.head_dim), content)
-    q = encoding.map_q(raw[:, :, -queries:], context, prepared.value, state)
-    k = encoding.map_k(raw, context, prepared.value, state)
-    digest = encoding.content_features(state, context)
-    return q, k, View(encoding, context, prepared, digest, shape.head_dim**-0.5)
+    q = encoding.map_q(raw[:, :, -queries:], context, shared.prepared, state)
+    k = encoding.map_k(raw, context, shared.prepared, state)
+    features = encoding.content_features(state, context)
+    return q, k, LogitsSpec(encoding, context, shared, features, shape.head_dim**-0.5)
 
 
 def context_of(components: list[PositionEncoding], length: int, queries: int) -> Context:

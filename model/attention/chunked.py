@@ -1,17 +1,20 @@
-"""Attention in blocks of queries against the keys they may see: dot products plus something, softmax, values.
+"""The chunked kernel: attention in tiles, each a chunk of queries against the keys that these can see.
 
-What is added may be a function of i - j. With the keys in reverse order that is constant along anti-diagonals, and then
-the block of biases of some queries against some keys is a strided view of the table: no T x T tensor, no gather, and
-the causal mask is the -inf in front of distance 0. Softmax does not mind the order of the keys.
+A bias that is a function of i - j is constant along diagonals. With the keys in reverse order it is constant along
+anti-diagonals, so the biases of a tile are a strided view of the table: no T x T tensor, no gather, and the causal mask
+is the -inf in front of distance 0. Softmax does not depend on the order of the keys.
 
-The backward is written out. It keeps the weights in the products' dtype (bf16 in training) or, from KEEP tokens on,
-computes them again block by block, so that no T x T tensor exists in training either.
+The backward pass is written out. Up to SAVE_WEIGHTS_UP_TO tokens it reads the attention weights that the forward pass
+saved in the products' dtype (bf16 in training); beyond, it computes them again tile by tile, so that no T x T tensor
+exists in training either.
 
-Shapes: B batch, H heads, T keys, Tq queries, d head dimension; a block has r rows and c columns.
+Shapes: B batch, H heads, T keys, Tq queries (the last of the T tokens), d head dimension; a tile has r rows (queries)
+and c columns (keys). Inside a tile, work proceeds by groups of sequences and heads whose logits fit into the cache.
 """
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -21,65 +24,64 @@ from torch import Tensor
 
 from ..pe.base import scaled_scores
 
-CHUNK = 256  # queries a block; measured best from T=256 to 16k on AVX-512 in bf16
-KEEP = 1024  # tokens up to which the backward reads stored weights instead of computing them again
-CACHE = 2**22  # bytes of float32 logits at a time on a CPU: measured best from T=256 to 16k
+CHUNK = 256  # queries per tile; measured best from T=256 to 16k on AVX-512 in bf16
+SAVE_WEIGHTS_UP_TO = 1024  # tokens up to which the backward pass reads saved weights instead of computing them again
+GROUP_BYTES = 2**22  # float32 logits of a group on a CPU: measured best from T=256 to 16k
 NEVER = float("-inf")
-Added = Tensor | Callable[[slice, slice], Tensor]
-Part = tuple[slice, slice]  # sequences, and heads
+Bias = Tensor | Callable[[slice, slice], Tensor]
+Group = tuple[slice, slice]  # sequences and heads
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """How T keys and the last Tq queries are cut. reach: how many keys back a query sees at most."""
+class Tiles:
+    """The tiles of T keys and the last Tq queries. window: number of keys back that a query sees at most."""
 
     queries: int
     keys: int
-    reach: int | None
+    window: int | None
     chunk: int
 
     @property
-    def kept(self) -> bool:
-        """Whether the backward reads stored weights."""
-        return self.keys <= KEEP
+    def save_weights(self) -> bool:
+        return self.keys <= SAVE_WEIGHTS_UP_TO
 
     def __iter__(self) -> Iterator[tuple[slice, slice, slice]]:
-        """Rows and columns as indices of tokens, and the rows' place among the queries."""
+        """Rows and columns as token indices, and the rows as indices of queries."""
         offset = self.keys - self.queries
         for start in range(0, self.queries, self.chunk):
             stop = min(start + self.chunk, self.queries)
-            # Positions of distinct tokens differ by at least their indices: a reach in positions bounds indices too.
-            first = 0 if self.reach is None else max(0, offset + start - self.reach + 1)
+            # Positions of distinct tokens differ by at least their indices: a window in positions bounds indices too.
+            first = 0 if self.window is None else max(0, offset + start - self.window + 1)
             yield slice(offset + start, offset + stop), slice(first, offset + stop), slice(start, stop)
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, added: Added, sink: Tensor | None, scale: float, reach: int | None, chunk: int
+    q: Tensor, k: Tensor, v: Tensor, bias: Bias, sink: Tensor | None, scale: float, window: int | None, chunk: int
 ) -> Tensor:
-    """softmax(q k^T * scale + added) v.
+    """softmax(q k^T * scale + bias) v, (B, H, Tq, d_v).
 
     q (B, H, Tq, d), k (B, H, T, d), v (B, H, T, d_v), all of one dtype; the queries are the last Tq of T tokens.
     sink (H,): logit of a key without a value, or None.
-    added, float32, is one of
+    bias, float32, is one of
         (H|1, n >= T)          the bias at distance 0, 1, ...; the future is hidden
-        (B|1, H|1, Tq, T)      biases, and -inf where a key is hidden
-        f(rows, columns)       the same of a range of tokens against another, without gradients
+        (B|1, H|1, Tq, T)      the bias of each pair, -inf where a key is hidden
+        f(rows, columns)       the same for a range of queries and a range of keys, without gradients
     """
-    blocks = Blocks(q.shape[2], k.shape[2], reach, chunk)
-    if callable(added):
-        return forward(q, k, v, added, sink, scale, blocks, False)[0]
-    if _over_distance(added):
-        table = added.float()[:, : k.shape[2]]
-        if q.shape[2] == 1:  # of one query it is cheaper to reverse the biases than the keys
-            added = table.flip(1)[None, :, None]
+    tiles = Tiles(q.shape[2], k.shape[2], window, chunk)
+    if callable(bias):
+        return forward(q, k, v, bias, sink, scale, tiles, False)[0]
+    if _is_table(bias):
+        table = bias.float()[:, : k.shape[2]]
+        if q.shape[2] == 1:  # for one query it is cheaper to reverse the table than the keys
+            bias = table.flip(1)[None, :, None]
         else:
-            added = F.pad(table, (chunk, 0), value=NEVER)  # negative distances: the future
+            bias = F.pad(table, (chunk, 0), value=NEVER)  # negative distances: the future
             k, v = k.flip(2), v.flip(2)
     if torch.compiler.is_compiling():
-        from . import chunked_op  # it imports this file
-
-        return chunked_op.attention(q, k, v, added, sink, scale, blocks)
-    return _Attention.apply(q, k, v, added, sink, scale, blocks)
+        tensors = (q, k, v, bias, sink)
+        gradients = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+        return _operation(q, k, v, bias, sink, scale, window, chunk, gradients)[0]
+    return _Attention.apply(q, k, v, bias, sink, scale, tiles)
 
 
 def hankel(source: Tensor, first: int, rows: int, columns: int) -> Tensor:
@@ -88,180 +90,240 @@ def hankel(source: Tensor, first: int, rows: int, columns: int) -> Tensor:
 
 
 def antidiagonal_sums(x: Tensor) -> Tensor:
-    """What `hankel` does to a gradient: sums of x (H, r, c) over r + c, (H, r + c - 1)."""
+    """The adjoint of `hankel`: sums of x (H, r, c) over r + c, (H, r + c - 1)."""
     heads, rows, columns = x.shape
-    # Pad each row so that, read as longer rows, the next one starts one place further left; then add the rows up.
+    # Pad each row so that, read as longer rows, the next one starts one entry further left; then add the rows up.
     slanted = F.pad(x, (0, rows)).flatten(1)[:, :-rows].reshape(heads, rows, columns + rows - 1)
     return slanted.sum(1)
 
 
 class _Attention(torch.autograd.Function):
-    """Where `added` is a table, it stands behind `chunk` times -inf, and `k` and `v` are in reverse order."""
+    """In eager mode. A table has `chunk` times -inf in front of it, and `k` and `v` are then in reverse order."""
 
     @staticmethod
-    def forward(ctx, q, k, v, added, sink, scale, blocks):
-        out, *kept = forward(q, k, v, added, sink, scale, blocks, any(ctx.needs_input_grad))
-        ctx.save_for_backward(q, k, v, added, sink, *kept)
-        ctx.scale, ctx.blocks = scale, blocks
+    def forward(ctx, q, k, v, bias, sink, scale, tiles):
+        out, *saved = forward(q, k, v, bias, sink, scale, tiles, any(ctx.needs_input_grad))
+        ctx.save_for_backward(q, k, v, bias, sink, *saved)
+        ctx.scale, ctx.tiles = scale, tiles
         return out
 
     @staticmethod
     def backward(ctx, d_out):
-        q, k, v, added, sink, *kept = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[3]
-        return *backward(d_out, q, k, v, added, sink, kept, ctx.scale, ctx.blocks, wanted), None, None
+        q, k, v, bias, sink, *saved = ctx.saved_tensors
+        needs_bias_grad = ctx.needs_input_grad[3]
+        return *backward(d_out, q, k, v, bias, sink, saved, ctx.scale, ctx.tiles, needs_bias_grad), None, None
 
 
 def forward(
-    q: Tensor, k: Tensor, v: Tensor, added: Added, sink: Tensor | None, scale: float, blocks: Blocks, gradients: bool
+    q: Tensor, k: Tensor, v: Tensor, bias: Bias, sink: Tensor | None, scale: float, tiles: Tiles, gradients: bool
 ) -> list[Tensor]:
-    """The output, and behind it the weights of each block if `gradients` are wanted and they are kept."""
+    """The output, followed by the weights of each tile if `gradients` will be taken and weights are saved."""
     out = q.new_empty(*q.shape[:3], v.shape[3])
-    room = _Room(q, blocks)
-    kept = []
-    for rows, columns, local in blocks:
-        back, bias = _place(added, blocks, columns), _bias(added, blocks, rows, columns, local)
-        weights = q.new_empty(*q.shape[:2], *bias.shape[2:]) if gradients and blocks.kept else None
-        for part in _parts(q, bias):
-            into = None if weights is None else weights[part]
-            w = _weights(q[*part, local], k[*part, back], _of(bias, part), _sink(sink, part), scale, room, into)
-            out[*part, local] = w @ v[*part, back]
+    workspace = _Workspace(q, tiles)
+    saved = []
+    for rows, columns, query_slice in tiles:
+        key_slice, tile_bias = _key_slice(bias, tiles, columns), _tile_bias(bias, tiles, rows, columns, query_slice)
+        weights = q.new_empty(*q.shape[:2], *tile_bias.shape[2:]) if gradients and tiles.save_weights else None
+        for group in _groups(q, tile_bias):
+            qg, kg, vg = q[*group, query_slice], k[*group, key_slice], v[*group, key_slice]
+            target = None if weights is None else weights[group]
+            bg, sg = _of_group(tile_bias, group), _sink_of(sink, group)
+            out[*group, query_slice] = _weights(qg, kg, bg, sg, scale, workspace, target) @ vg
         if weights is not None:
-            kept.append(weights)
-    return [out, *kept]
+            saved.append(weights)
+    return [out, *saved]
 
 
 def backward(
-    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, added: Tensor, sink: Tensor | None, kept: list[Tensor],
-    scale: float, blocks: Blocks, wanted: bool,
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, sink: Tensor | None, saved: list[Tensor],
+    scale: float, tiles: Tiles, needs_bias_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """Gradients of q, k, v, of what is added if that is `wanted`, and of the sink if there is one."""
+    """Gradients of q, k, v, of the bias if it needs one, and of the sink if there is one."""
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    d_added = torch.zeros_like(added) if wanted else None
+    d_bias = torch.zeros_like(bias) if needs_bias_grad else None
     d_sink = torch.zeros_like(sink) if sink is not None else None
-    room = _Room(q, blocks)
-    for number, (rows, columns, local) in enumerate(blocks):
-        back, bias = _place(added, blocks, columns), _bias(added, blocks, rows, columns, local)
-        d_bias = torch.zeros(bias.shape, device=q.device) if d_added is not None else None
-        for part in _parts(q, bias):
-            qp, kp, vp, dp = q[*part, local], k[*part, back], v[*part, back], d_out[*part, local]
-            w = kept[number][part] if kept else _weights(qp, kp, _of(bias, part), _sink(sink, part), scale, room)
-            dw = dp @ vp.transpose(2, 3)
+    workspace = _Workspace(q, tiles)
+    for number, (rows, columns, query_slice) in enumerate(tiles):
+        key_slice, tile_bias = _key_slice(bias, tiles, columns), _tile_bias(bias, tiles, rows, columns, query_slice)
+        d_tile_bias = torch.zeros(tile_bias.shape, device=q.device) if d_bias is not None else None
+        for group in _groups(q, tile_bias):
+            qg, kg, vg = q[*group, query_slice], k[*group, key_slice], v[*group, key_slice]
+            dg, bg, sg = d_out[*group, query_slice], _of_group(tile_bias, group), _sink_of(sink, group)
+            w = saved[number][group] if saved else _weights(qg, kg, bg, sg, scale, workspace)
+            dw = dg @ vg.transpose(2, 3)
             # w * (dw - sum(dw * w)), with a sink too
             ds = torch.ops.aten._softmax_backward_data(dw, w, -1, w.dtype)
-            dq[*part, local] = scaled_scores(ds, kp.transpose(2, 3), scale)
-            dk[*part, back] += scaled_scores(ds.transpose(2, 3), qp.transpose(2, 3), scale)
-            dv[*part, back] += w.transpose(2, 3) @ dp
-            if d_bias is not None:
-                _accumulate(_of(d_bias, part), ds)
-            if d_sink is not None:  # the sink's weight is what is missing to 1, its value 0
-                missing = 1 - w.float().sum(-1)
-                d_sink[part[1]] -= (missing * (dw.float() * w.float()).sum(-1)).sum((0, 2)).to(d_sink.dtype)
-        if d_added is not None and d_bias is not None:
-            _put(d_added, d_bias, blocks, rows, columns, local)
-    return dq, dk, dv, d_added, d_sink
+            dq[*group, query_slice] = scaled_scores(ds, kg.transpose(2, 3), scale)
+            dk[*group, key_slice] += scaled_scores(ds.transpose(2, 3), qg.transpose(2, 3), scale)
+            dv[*group, key_slice] += w.transpose(2, 3) @ dg
+            if d_tile_bias is not None:
+                _accumulate(_of_group(d_tile_bias, group), ds)
+            if d_sink is not None:  # the sink's weight is the rest to 1, its value 0
+                rest = 1 - w.float().sum(-1)
+                d_sink[group[1]] -= (rest * (dw.float() * w.float()).sum(-1)).sum((0, 2)).to(d_sink.dtype)
+        if d_bias is not None and d_tile_bias is not None:
+            _store_bias_grad(d_bias, d_tile_bias, tiles, rows, columns, query_slice)
+    return dq, dk, dv, d_bias, d_sink
 
 
-class _Room:
-    """Where the logits of one part after the other are computed. They are the largest tensors by far, and fresh
-    memory for each would cost more than the arithmetic: the system hands it out zeroed, page by page."""
+class _Workspace:
+    """Scratch memory that the logits of every group share. Allocating them anew is slower than computing them, because
+    the operating system zeroes each page."""
 
-    def __init__(self, q: Tensor, blocks: Blocks):
-        areas = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns, _ in blocks]
-        self.q, self.size = q, max(math.prod(_size(q, area)) * area for area in areas)
-        self.flat: dict[torch.dtype, Tensor] = {}
+    def __init__(self, q: Tensor, tiles: Tiles):
+        areas = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns, _ in tiles]
+        self.q, self.size = q, max(math.prod(_group_size(q, area)) * area for area in areas)
+        self.buffers: dict[torch.dtype, Tensor] = {}
 
     def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Of any content; the same memory each time."""
-        if dtype not in self.flat:
-            self.flat[dtype] = self.q.new_empty(self.size, dtype=dtype)
-        return self.flat[dtype][: math.prod(shape)].view(shape)
+        """An uninitialised tensor; the same memory for every call with this dtype."""
+        if dtype not in self.buffers:
+            self.buffers[dtype] = self.q.new_empty(self.size, dtype=dtype)
+        return self.buffers[dtype][: math.prod(shape)].view(shape)
 
 
 def _weights(
-    q: Tensor, k: Tensor, bias: Tensor, sink: Tensor | None, scale: float, room: _Room, into: Tensor | None = None
-) -> Tensor:
-    """Attention weights of a part of a block, computed in float32, in q's dtype; in `into`, or in the room."""
+    q: Tensor, k: Tensor, bias: Tensor, sink: Tensor | None, scale: float, workspace: _Workspace,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Attention weights of a group in a tile, computed in float32, in q's dtype; in `out` or in the workspace."""
     shape = (*q.shape[:3], k.shape[2])
-    scores, logits = (room.tensor(shape, dtype) for dtype in (q.dtype, torch.float32))  # one and the same in float32
+    scores, logits = (workspace.tensor(shape, dtype) for dtype in (q.dtype, torch.float32))  # the same one in float32
     scaled_scores(q, k, scale, out=scores)
     if q.dtype != torch.float32:
         logits.copy_(scores)
     logits += bias
-    passed = None if sink is None else torch.logsumexp(logits, -1, keepdim=True) - sink.float()[:, None, None]
-    # In place on a CPU, where tests show that it may be; torch does not promise it.
+    sink_gate = None if sink is None else torch.logsumexp(logits, -1, keepdim=True) - sink.float()[:, None, None]
+    # torch does not promise that softmax works in place; the tests show that it does on a CPU.
     weights = torch.softmax(logits, -1, out=logits if q.device.type == "cpu" else None)
-    if passed is not None:
-        weights *= torch.sigmoid(passed)
-    if into is None and q.dtype == torch.float32:
+    if sink_gate is not None:
+        weights *= torch.sigmoid(sink_gate)
+    if out is None and q.dtype == torch.float32:
         return weights
-    return (scores if into is None else into).copy_(weights)
+    return (scores if out is None else out).copy_(weights)
 
 
-def _over_distance(added: Added) -> bool:
-    return isinstance(added, Tensor) and added.dim() == 2
+def _is_table(bias: Bias) -> bool:
+    return isinstance(bias, Tensor) and bias.dim() == 2
 
 
-def _place(added: Added, blocks: Blocks, columns: slice) -> slice:
-    """Where these keys are: in reverse order for a table."""
-    return slice(blocks.keys - columns.stop, blocks.keys - columns.start) if _over_distance(added) else columns
+def _key_slice(bias: Bias, tiles: Tiles, columns: slice) -> slice:
+    """The columns in the order of the keys, which is reversed for a table."""
+    return slice(tiles.keys - columns.stop, tiles.keys - columns.start) if _is_table(bias) else columns
 
 
-def _first(blocks: Blocks, rows: slice, columns: slice) -> int:
-    """Where in the padded table the block's first element lies, the distance from its first row to its last column."""
-    return blocks.chunk + rows.start - columns.stop + 1
+def _table_offset(tiles: Tiles, rows: slice, columns: slice) -> int:
+    """Index in the padded table of a tile's first element, the distance from its first row to its last column."""
+    return tiles.chunk + rows.start - columns.stop + 1
 
 
-def _bias(added: Added, blocks: Blocks, rows: slice, columns: slice, local: slice) -> Tensor:
-    """What is added in a block, (B|1, H|1, r, c)."""
-    if not isinstance(added, Tensor):
-        return added(rows, columns)
-    if not _over_distance(added):
-        return added[:, :, local, columns]
-    return hankel(added, _first(blocks, rows, columns), rows.stop - rows.start, columns.stop - columns.start)[None]
+def _tile_bias(bias: Bias, tiles: Tiles, rows: slice, columns: slice, query_slice: slice) -> Tensor:
+    """The bias of one tile, (B|1, H|1, r, c)."""
+    if not isinstance(bias, Tensor):
+        return bias(rows, columns)
+    if not _is_table(bias):
+        return bias[:, :, query_slice, columns]
+    return hankel(bias, _table_offset(tiles, rows, columns), rows.stop - rows.start, columns.stop - columns.start)[None]
+
+
+def _store_bias_grad(
+    d_bias: Tensor, d_tile_bias: Tensor, tiles: Tiles, rows: slice, columns: slice, query_slice: slice
+) -> None:
+    """The adjoint of `_tile_bias`: enters the gradient of a tile's bias into that of the bias."""
+    if not _is_table(d_bias):
+        d_bias[:, :, query_slice, columns] = d_tile_bias
+        return
+    first, sums = _table_offset(tiles, rows, columns), antidiagonal_sums(d_tile_bias[0])
+    d_bias[:, first : first + sums.shape[1]] += sums
 
 
 def _accumulate(total: Tensor, ds: Tensor) -> None:
-    """Add the gradient of some logits (g, H, r, c) to that of what was added to them, float32 (g|1, H|1, r, c)."""
+    """Add the gradient of a group's logits (g, H, r, c) to that of its bias, float32 (g|1, H|1, r, c)."""
     if total.shape[1] < ds.shape[1]:
         ds = ds.sum(1, keepdim=True, dtype=torch.float32)
     if len(total) == len(ds):
         total += ds
     else:
-        for one in ds:  # faster than their sum, where that is in another dtype
+        for one in ds:  # faster than a sum over the sequences in another dtype
             total += one
 
 
-def _put(d_added: Tensor, d_bias: Tensor, blocks: Blocks, rows: slice, columns: slice, local: slice) -> None:
-    """What `_bias` does to a gradient."""
-    if not _over_distance(d_added):
-        d_added[:, :, local, columns] = d_bias
-        return
-    first, sums = _first(blocks, rows, columns), antidiagonal_sums(d_bias[0])
-    d_added[:, first : first + sums.shape[1]] += sums
+def _of_group(bias: Tensor, group: Group) -> Tensor:
+    """The part of a tile's bias for a group; dimensions of size 1 serve all groups."""
+    return bias[group[0] if len(bias) > 1 else slice(None), group[1] if bias.shape[1] > 1 else slice(None)]
 
 
-def _of(bias: Tensor, part: Part) -> Tensor:
-    """What is added to the logits of some sequences and heads, where it is not the same for all."""
-    return bias[part[0] if len(bias) > 1 else slice(None), part[1] if bias.shape[1] > 1 else slice(None)]
+def _sink_of(sink: Tensor | None, group: Group) -> Tensor | None:
+    return None if sink is None else sink[group[1]]
 
 
-def _sink(sink: Tensor | None, part: Part) -> Tensor | None:
-    return None if sink is None else sink[part[1]]
-
-
-def _parts(q: Tensor, bias: Tensor) -> list[Part]:
-    """Sequences and heads whose logits fit into the cache; on a GPU all of them."""
+def _groups(q: Tensor, bias: Tensor) -> list[Group]:
+    """Groups of sequences and heads whose logits fit into GROUP_BYTES; a single one on a GPU."""
     ends = q.shape[:2]
-    size = _size(q, bias.shape[2] * bias.shape[3])
+    size = _group_size(q, bias.shape[2] * bias.shape[3])
     starts = itertools.product(*(range(0, end, step) for end, step in zip(ends, size, strict=True)))
     return [(slice(b, b + size[0]), slice(h, h + size[1])) for b, h in starts]
 
 
-def _size(q: Tensor, area: int) -> tuple[int, int]:
-    """How many sequences and how many heads, of `area` logits each."""
+def _group_size(q: Tensor, area: int) -> tuple[int, int]:
+    """Number of sequences and of heads in a group, with `area` logits per head."""
     batch, heads = q.shape[:2]
     if q.is_cuda:
         return batch, heads
-    fitting = max(1, CACHE // (4 * area))
+    fitting = max(1, GROUP_BYTES // (4 * area))
     return (min(batch, fitting // heads), heads) if fitting >= heads else (1, fitting)
+
+
+# The kernel as one operation of a compiled graph. Unrolling the loops over tiles, for every layer and twice, would take
+# minutes of compiling and gain nothing: nearly all time goes into matrix products. Eager mode does without, since each
+# call of an operation costs a tenth of a millisecond more. An exported model has a copy of this file, hence the name.
+_NAME = re.sub(r"\W", "_", __name__) + "::chunked_attention"
+
+
+@torch.library.custom_op(_NAME, mutates_args=())
+def _operation(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, sink: Tensor | None,
+    scale: float, window: int | None, chunk: int, gradients: bool,
+) -> list[Tensor]:  # fmt: skip
+    return forward(q, k, v, bias, sink, scale, Tiles(q.shape[2], k.shape[2], window, chunk), gradients)
+
+
+@_operation.register_fake
+def _(q, k, v, bias, sink, scale, window, chunk, gradients):
+    tiles = Tiles(q.shape[2], k.shape[2], window, chunk)
+    sizes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns, _ in tiles]
+    saved = [q.new_empty(*q.shape[:2], *size) for size in sizes] if gradients and tiles.save_weights else []
+    return [q.new_empty(*q.shape[:3], v.shape[3]), *saved]
+
+
+@torch.library.custom_op(f"{_NAME}_backward", mutates_args=())
+def _backward_operation(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, sink: Tensor | None, saved: list[Tensor],
+    scale: float, window: int | None, chunk: int, needs_bias_grad: bool,
+) -> list[Tensor]:  # fmt: skip
+    """`backward` without the gradients that are None, which an operation cannot return."""
+    tiles = Tiles(q.shape[2], k.shape[2], window, chunk)
+    gradients = backward(d_out, q, k, v, bias, sink, saved, scale, tiles, needs_bias_grad)
+    return [gradient for gradient in gradients if gradient is not None]
+
+
+@_backward_operation.register_fake
+def _(d_out, q, k, v, bias, sink, saved, scale, window, chunk, needs_bias_grad):
+    return [torch.empty_like(x) for x in (q, k, v, bias if needs_bias_grad else None, sink) if x is not None]
+
+
+def _save(ctx, inputs, output):
+    *tensors, ctx.scale, ctx.window, ctx.chunk, _ = inputs
+    ctx.save_for_backward(*tensors, *output[1:])
+
+
+def _gradients(ctx, gradients):
+    q, k, v, bias, sink, *saved = ctx.saved_tensors
+    needs_bias_grad = ctx.needs_input_grad[3]
+    sizes = ctx.scale, ctx.window, ctx.chunk
+    results = iter(_backward_operation(gradients[0], q, k, v, bias, sink, saved, *sizes, needs_bias_grad))
+    dq, dk, dv = next(results), next(results), next(results)
+    return dq, dk, dv, next(results) if needs_bias_grad else None, next(results, None), None, None, None, None
+
+
+_operation.register_autograd(_gradients, setup_context=_save)

@@ -1,4 +1,7 @@
-"""How a layer's queries see its keys: what an encoding computes once a forward pass, and what it adds to the logits."""
+"""The attention logits as the kernels need them: what is added, what is masked, and what the layers share.
+
+Shapes: B batch, H heads, T keys, Tq queries (the last of the T tokens), (tq, tk) a block of queries and keys.
+"""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,91 +10,95 @@ import torch
 from torch import Tensor
 
 from ..pe.base import Block, Context, PositionEncoding
-from . import flex
 from .chunked import CHUNK, NEVER
 
-AT_ONCE = 2**26  # bytes of what is added to logits that are made for all layers at once, not block by block in each
+MAX_MASK_BYTES = 2**26  # largest additive mask that is computed once for all layers
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What an encoding computes once a forward pass, for all the layers it acts in."""
+class SharedAcrossLayers:
+    """Results of an encoding that are computed once per forward pass and used in all its layers."""
 
-    value: Any = None  # encoding.prepare(context)
+    prepared: Any = None  # encoding.prepare(context)
     table: Tensor | None = None  # encoding.table(n), float32 (H|1, n)
-    added: Tensor | None = None  # View.added of all queries and keys, of an encoding whose layers all add the same
-    memo: dict = field(default_factory=dict)  # what a kernel computes for all of these layers
+    additive_mask: Tensor | None = None  # of all queries and keys, if it is the same in every layer
+    block_masks: dict = field(default_factory=dict)  # FlexAttention's block mask of each region
 
     @staticmethod
-    def of(encoding: PositionEncoding, context: Context) -> "Prepared":
+    def of(encoding: PositionEncoding, context: Context) -> "SharedAcrossLayers":
         positions = context.positions
         with torch.autocast(positions.device.type, enabled=False):  # angles, distances and biases are float32
             table = encoding.table(context.span, positions.device) if encoding.overrides("table") else None
-            prepared = Prepared(encoding.prepare(context), table)
-            view = View(encoding, context, prepared)
-            if not view.adds_the_same or context.queries > view.queries_at_once:
-                return prepared
-            view = View(encoding, context, prepared, encoding.content_features({}, context))
-            return replace(prepared, added=view.added(view.whole))
+            shared = SharedAcrossLayers(encoding.prepare(context), table)
+            spec = LogitsSpec(encoding, context, shared)
+            if not spec.layer_independent or context.queries > spec.max_queries:
+                return shared
+            spec = LogitsSpec(encoding, context, shared, encoding.content_features({}, context))
+            return replace(shared, additive_mask=spec.additive_mask(spec.all_pairs))
 
 
 @dataclass(frozen=True)
-class View:
-    """An encoding in one layer; without `content_features` and `scale`, in all of them."""
+class LogitsSpec:
+    """The logits of an encoding in one layer; without `content` and `scale`, in all of its layers."""
 
     encoding: PositionEncoding
     context: Context
-    prepared: Prepared = field(default_factory=Prepared)
-    digest: Any = None  # encoding.content_features(state, context)
+    shared: SharedAcrossLayers = field(default_factory=SharedAcrossLayers)
+    content: Any = None  # encoding.content_features(state, context)
     scale: float = 1.0
 
     def block(self, rows: slice, columns: slice) -> Block:
-        return Block(self.context, self.prepared.value, self.digest, rows, columns)
+        return Block(self.context, self.shared.prepared, self.content, rows, columns)
 
     @property
-    def whole(self) -> Block:
-        """All queries against all keys."""
+    def all_pairs(self) -> Block:
+        """The block of all queries and all keys."""
         keys = self.context.positions.shape[1]
         return self.block(slice(keys - self.context.queries, keys), slice(0, keys))
 
     @property
-    def plain(self) -> bool:
-        """Causal softmax of dot products: nothing is added, hidden or computed otherwise."""
-        return self.over_distance and not self.encoding.overrides("table", "sink")
+    def is_causal_only(self) -> bool:
+        """Plain causal attention: no bias, no further mask, no sink."""
+        return self.is_distance_bias and not self.encoding.overrides("table", "sink")
 
     @property
-    def over_distance(self) -> bool:
-        """All that is added to the logits is a function of the difference of indices."""
-        differences = self.context.contiguous or not self.encoding.overrides("table")
-        return (
-            self.adds
-            and differences
-            and self.context.documents is None
-            and not self.encoding.overrides("bias", "allowed")
-        )
+    def is_distance_bias(self) -> bool:
+        """Bias and mask are functions of the difference of two token indices."""
+        by_index = self.context.contiguous or not self.encoding.overrides("table")
+        other = self.context.documents is not None or self.encoding.overrides("bias", "allowed")
+        return self.is_additive and by_index and not other
 
     @property
-    def adds(self) -> bool:
-        """Logits are dot products and what `added` says, and what attention returns is their softmax times values."""
+    def is_additive(self) -> bool:
+        """Logits are dot products plus `additive_mask`, and the output is their softmax times the values."""
         return not self.encoding.overrides("scores", "values")
 
     @property
-    def adds_the_same(self) -> bool:
-        """In every layer, because content has no part in it; for a kernel that wants all of it."""
-        elsewhere = self.over_distance or (self.context.positions.is_cuda and flex.legal(self))
-        return self.adds and not elsewhere and not self.encoding.overrides("token_state", "content_features")
+    def layer_independent(self) -> bool:
+        """One additive mask serves all layers: it is needed in full, and no content enters it."""
+        in_full = not self.is_distance_bias and not (self.context.positions.is_cuda and self.supports_flex)
+        return self.is_additive and in_full and not self.encoding.overrides("token_state", "content_features")
 
     @property
-    def queries_at_once(self) -> int:
-        """For how many queries what is added to the logits of all keys takes AT_ONCE bytes at most; a block or more."""
+    def supports_flex(self) -> bool:
+        """The encoding consists of hooks that FlexAttention can express: a table, masks, regions and a sink."""
+        dots = not self.encoding.overrides("scores") or self.encoding.overrides("regions")
+        return dots and not self.encoding.overrides("bias", "values") and self.context.positions.dim() == 2
+
+    @property
+    def max_queries(self) -> int:
+        """Number of queries whose additive mask takes MAX_MASK_BYTES; at least CHUNK."""
         rows, keys, *_ = self.context.positions.shape
         if self.context.documents is not None:
             rows = len(self.context.documents)
         heads = self.encoding.shape.heads if self.encoding.overrides("table", "bias") else 1
-        return max(CHUNK, AT_ONCE // (4 * rows * heads * keys))
+        return max(CHUNK, MAX_MASK_BYTES // (4 * rows * heads * keys))
 
-    def added(self, block: Block) -> Tensor:
-        """Float32, broadcast over (B, H, tq, tk): biases where a key may be seen, -inf elsewhere. No tricks."""
+    def additive_mask(self, block: Block) -> Tensor:
+        """Float32, broadcast over (B, H, tq, tk): the bias of visible keys, -inf for hidden ones.
+
+        The reference that the faster forms of a bias are tested against.
+        """
         visible = block.visible()[None, None]
         if self.context.documents is not None:
             documents = self.context.documents
@@ -99,12 +106,8 @@ class View:
         allowed = self.encoding.allowed(block.query_positions[:, :, None], block.key_positions[:, None, :])
         if allowed is not None:
             visible = visible & allowed[:, None]
-        table, bias = self.prepared.table, self.encoding.bias(block)
-        total = (
-            bias
-            if table is None
-            else block.expand_by_distance(table)
-            if bias is None
-            else block.expand_by_distance(table) + bias
-        )
-        return torch.where(visible, 0.0 if total is None else total, NEVER)
+        bias = self.encoding.bias(block)
+        if self.shared.table is not None:
+            by_distance = block.expand_by_distance(self.shared.table)
+            bias = by_distance if bias is None else by_distance + bias
+        return torch.where(visible, 0.0 if bias is None else bias, NEVER)

@@ -16,7 +16,7 @@ from ..transformer import Transformer
 PACKAGE = Path(__file__).resolve().parent.parent  # model/
 TEMPLATES = Path(__file__).resolve().parent / "template"
 MODELING = "modeling_longrun"
-START = ("config", "transformer", "pe.registry", "positions.registry")  # what modeling_longrun.py imports
+START = ("config", "init", "transformer", "pe.registry", "positions.registry")  # what modeling_longrun.py imports
 
 
 def write_code(model: Transformer, folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import torch
 from seen_keys import context, visible
 
 from model.attention.dispatch import attend
-from model.attention.logits import Prepared, View
+from model.attention.logits import LogitsSpec, SharedAcrossLayers
 from model.pe.base import PositionEncoding
 from model.pe.registry import encodings_for, schemes
 from model.pe.rope import Rope
@@ -73,7 +73,7 @@ def test_sinks(agree) -> None:
     k, v = torch.randn(2, 2, 2, 12, 8, generator=generator)
     mask = torch.full((12, 12), float("-inf")).triu(1)[None, None]
     expected, _ = modeling.eager_attention_forward(module, q, k, v, mask, scaling=8**-0.5)
-    out = attend(q, k, v, View(sink, context(12), Prepared(), {}, 8**-0.5))
+    out = attend(q, k, v, LogitsSpec(sink, context(12), SharedAcrossLayers(), {}, 8**-0.5))
     agree(out.transpose(1, 2), expected)
 
 

@@ -4,7 +4,7 @@ import torch
 from one_layer import HEAD_DIM, LENGTH, TRAIN_LENGTH, Layer
 from torch import Tensor
 
-from model.attention.logits import Prepared, View
+from model.attention.logits import LogitsSpec, SharedAcrossLayers
 from model.pe.base import Context, PositionEncoding, scaled_scores
 
 CAUSAL = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
@@ -14,13 +14,13 @@ def logits_of(encoding: PositionEncoding, layer: Layer) -> Tensor:
     """Attention logits (B, H, T, T) of keys that are not in the future; 0 elsewhere."""
     n = layer.q.shape[2]
     context = Context(layer.positions, n, TRAIN_LENGTH, n, layer.contiguous)
-    prepared = Prepared.of(encoding, context)
-    digest = encoding.content_features(encoding.token_state(layer.x), context)
-    view = View(encoding, context, prepared, digest, HEAD_DIM**-0.5)
-    block = view.block(slice(0, n), slice(0, n))
-    logits = encoding.scores(layer.q, layer.k, view.scale, block)
-    if prepared.table is not None:
-        logits = logits + block.expand_by_distance(prepared.table)
+    shared = SharedAcrossLayers.of(encoding, context)
+    features = encoding.content_features(encoding.token_state(layer.x), context)
+    spec = LogitsSpec(encoding, context, shared, features, HEAD_DIM**-0.5)
+    block = spec.block(slice(0, n), slice(0, n))
+    logits = encoding.scores(layer.q, layer.k, spec.scale, block)
+    if shared.table is not None:
+        logits = logits + block.expand_by_distance(shared.table)
     bias = encoding.bias(block)
     return causal(logits if bias is None else logits + bias)
 

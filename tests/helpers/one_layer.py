@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.attention import dispatch
 from model.attention.dispatch import attend
-from model.attention.logits import Prepared, View
+from model.attention.logits import LogitsSpec, SharedAcrossLayers
 from model.pe.base import Context, PositionEncoding
 from model.pe.registry import encodings_for
 from model.registry import Part
@@ -71,13 +71,13 @@ class Layer:
         """What attention returns, (B, H, T, d_v)."""
         n = self.q.shape[2]
         context = Context(self.positions, n, TRAIN_LENGTH, n, self.contiguous)
-        prepared, state = Prepared.of(encoding, context), encoding.token_state(self.x)
-        q = encoding.map_q(self.q, context, prepared.value, state)
-        k = encoding.map_k(self.k, context, prepared.value, state)
-        view = View(encoding, context, prepared, encoding.content_features(state, context), HEAD_DIM**-0.5)
+        shared, state = SharedAcrossLayers.of(encoding, context), encoding.token_state(self.x)
+        q = encoding.map_q(self.q, context, shared.prepared, state)
+        k = encoding.map_k(self.k, context, shared.prepared, state)
+        spec = LogitsSpec(encoding, context, shared, encoding.content_features(state, context), HEAD_DIM**-0.5)
         before, dispatch.CHUNK = dispatch.CHUNK, chunk
         try:
-            return attend(q, k, self.v, view, kernel).detach()
+            return attend(q, k, self.v, spec, kernel).detach()
         finally:
             dispatch.CHUNK = before
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.attention import dispatch
 from model.attention.dispatch import attend
-from model.attention.logits import Prepared, View
+from model.attention.logits import LogitsSpec, SharedAcrossLayers
 from model.pe.base import Context, PositionEncoding
 from model.pe.registry import encodings_for
 from model.shape import Shape
@@ -51,13 +51,13 @@ def weights(
     length, last = k.shape[2], queries or k.shape[2]
     contiguous = positions.dim() == 2 and bool((positions.diff(dim=1) == 1).all())
     context = Context(positions, last, TRAIN_LENGTH, length, contiguous)
-    prepared, state = Prepared.of(scheme, context), scheme.token_state(x)
-    q = scheme.map_q(q[:, :, -last:], context, prepared.value, state)
-    k = scheme.map_k(k, context, prepared.value, state)
-    view = View(scheme, context, prepared, scheme.content_features(state, context), scheme.shape.head_dim**-0.5)
+    shared, state = SharedAcrossLayers.of(scheme, context), scheme.token_state(x)
+    q = scheme.map_q(q[:, :, -last:], context, shared.prepared, state)
+    k = scheme.map_k(k, context, shared.prepared, state)
+    spec = LogitsSpec(scheme, context, shared, scheme.content_features(state, context), scheme.shape.head_dim**-0.5)
     identity = torch.eye(length).expand(1, k.shape[1], length, length)
     with mock.patch.object(dispatch, "CHUNK", 7):
-        return attend(q, k, identity, view, kernel)[0]
+        return attend(q, k, identity, spec, kernel)[0]
 
 
 def expected(logit: Logit, length: int = LENGTH, shape: Shape = SHAPE) -> Tensor:

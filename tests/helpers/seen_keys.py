@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from model.attention.dispatch import attend
-from model.attention.logits import Prepared, View
+from model.attention.logits import LogitsSpec, SharedAcrossLayers
 from model.pe.base import Context, PositionEncoding
 
 TRAIN_LENGTH = 64
@@ -19,6 +19,8 @@ def visible(encoding: PositionEncoding, length: int, documents: Tensor | None = 
     batch = 1 if documents is None else len(documents)
     there = context(length, documents)
     nothing = torch.zeros(batch, 4, length, 8)
-    view = View(encoding, there, Prepared.of(encoding, there), encoding.content_features({}, there), 1.0)
-    weights = attend(nothing, nothing, torch.eye(length).expand(batch, 4, -1, -1), view)
+    spec = LogitsSpec(
+        encoding, there, SharedAcrossLayers.of(encoding, there), encoding.content_features({}, there), 1.0
+    )
+    weights = attend(nothing, nothing, torch.eye(length).expand(batch, 4, -1, -1), spec)
     return (weights > 0).all(dim=1)

@@ -11,6 +11,7 @@ from tiny_models import Gapped, Restarting, decoded, logits, longest, shared, ti
 from torch import Tensor
 
 from model.attention import dispatch, flex
+from model.attention.logits import LogitsSpec
 from model.pe.registry import names
 from model.transformer import Transformer
 
@@ -25,11 +26,11 @@ def difference(a: Tensor, b: Tensor) -> float:
 
 
 def served(model: Transformer) -> bool:
-    """Whether flex may serve every layer, asked as the kernels ask."""
-    asked = []
+    """True if flex supports every layer, by the specifications that the kernels receive."""
+    supported = []
 
-    def spy(view: dispatch.View, q: Tensor) -> str:
-        asked.append(flex.legal(view))
+    def spy(spec: LogitsSpec, q: Tensor) -> str:
+        supported.append(spec.supports_flex)
         return "dense"
 
     before, dispatch.choose = dispatch.choose, spy
@@ -37,7 +38,7 @@ def served(model: Transformer) -> bool:
         logits(model, tokens(1, 4))
     finally:
         dispatch.choose = before
-    return all(asked)
+    return all(supported)
 
 
 def test_most_encodings_are_served() -> None:
@@ -71,9 +72,9 @@ def test_fewer_queries_than_keys_are_the_last_ones(name: str) -> None:
 
 def test_a_kernel_that_does_not_work_is_not_trusted() -> None:
     """On a CPU it has no backward."""
-    flex.trusted.cache_clear()
+    dispatch.flex_passes_self_test.cache_clear()
     with pytest.warns(UserWarning, match="not used on cpu"):
-        assert not flex.trusted(torch.device("cpu"))
+        assert not dispatch.flex_passes_self_test(torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("hidden", "believed"), [(0, True), (1, False)])  # 1: one's own key too
@@ -89,15 +90,15 @@ def test_a_kernel_with_wrong_values_is_not_trusted(
         logits = logits.where(seen, float("-inf"))
         return torch.softmax(logits, -1).nan_to_num() @ v, SimpleNamespace(lse=logits.logsumexp(-1))
 
-    monkeypatch.setattr(flex, "_kernel", lambda compiled: plain)
+    monkeypatch.setattr(flex, "_flex_attention", lambda compiled: plain)
     with torch.no_grad():  # as in an evaluation, which may be the first to ask
-        assert (flex._self_check(torch.device("cpu")) < flex.AGREES) == believed
-    assert (flex._self_check(torch.device("cpu")) < flex.AGREES) == believed
+        assert (dispatch._flex_max_relative_error(torch.device("cpu")) < dispatch.FLEX_TOLERANCE) == believed
+    assert (dispatch._flex_max_relative_error(torch.device("cpu")) < dispatch.FLEX_TOLERANCE) == believed
 
 
 @gpu
 def test_the_compiled_kernel_is_trusted() -> None:
-    assert flex.trusted(torch.device("cuda", torch.cuda.current_device()))
+    assert dispatch.flex_passes_self_test(torch.device("cuda", torch.cuda.current_device()))
 
 
 @gpu

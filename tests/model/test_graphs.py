@@ -5,7 +5,7 @@ import torch
 from tiny_models import TRAIN_LENGTH, VOCABULARY, tokens
 
 from model import build
-from model.attention import flex
+from model.attention import dispatch
 from model.errors import ModelError
 from model.pe.registry import names
 from model.transformer import UNSCORED, Transformer
@@ -84,11 +84,11 @@ def test_flex_attention_is_in_the_graph(pe: str):
 def test_a_graph_takes_the_answer_about_the_kernel_as_given(monkeypatch: pytest.MonkeyPatch):
     """The check behind it takes gradients of tensors of its own, which cannot be traced."""
     asked = []
-    monkeypatch.setattr(flex, "trusted", lambda device: not asked.append(device))
+    monkeypatch.setattr(dispatch, "flex_passes_self_test", lambda device: not asked.append(device))
 
     @torch.compile(backend="eager", fullgraph=True)
     def step(x: torch.Tensor) -> torch.Tensor:
-        return x + 1 if flex._answer(x.device) else x
+        return x + 1 if dispatch._flex_passes(x.device) else x
 
     assert step(torch.zeros(2)).tolist() == [1, 1]
     assert step(torch.ones(2)).tolist() == [2, 2]

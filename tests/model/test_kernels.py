@@ -18,7 +18,7 @@ from torch import Tensor
 from model.attention import dispatch
 from model.attention.chunked import antidiagonal_sums, attention, hankel
 from model.attention.dispatch import attend
-from model.attention.logits import Prepared, View
+from model.attention.logits import LogitsSpec, SharedAcrossLayers
 from model.pe.base import Context, DistanceBias, PositionEncoding
 from model.positions.base import Sequences
 from model.shape import Shape
@@ -89,13 +89,13 @@ def inputs(queries: int, keys: int, kv_heads: int = HEADS) -> tuple[Tensor, Tens
     return q.requires_grad_(), k.requires_grad_(), v.requires_grad_()
 
 
-def view_of(
+def spec_of(
     encoding: PositionEncoding,
     queries: int,
     keys: int,
     positions: Tensor | None = None,
     documents: Tensor | None = None,
-) -> View:
+) -> LogitsSpec:
     context = Context(
         torch.arange(keys)[None] if positions is None else positions,
         queries,
@@ -104,12 +104,12 @@ def view_of(
         contiguous=positions is None,
         documents=documents,
     )
-    return View(encoding, context, Prepared.of(encoding, context), {}, DIM**-0.5)
+    return LogitsSpec(encoding, context, SharedAcrossLayers.of(encoding, context), {}, DIM**-0.5)
 
 
-def by_hand(q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
+def by_hand(q: Tensor, k: Tensor, v: Tensor, spec: LogitsSpec) -> Tensor:
     """Attention one query at a time, keys picked by an `if`."""
-    encoding, context, table = view.encoding, view.context, view.prepared.table
+    encoding, context, table = spec.encoding, spec.context, spec.shared.table
     group = q.shape[1] // k.shape[1]
     out, first = torch.zeros(q.shape), k.shape[2] - q.shape[2]
     positions = context.positions.expand(q.shape[0], -1)
@@ -143,12 +143,12 @@ def test_kernels_against_loops(
 ) -> None:
     monkeypatch.setattr(dispatch, "CHUNK", 4)
     q, k, v = inputs(queries, keys, kv_heads=2)
-    view = view_of(encoding(SHAPE), queries, keys)
-    if kernel == "flash" and not view.plain:
+    spec = spec_of(encoding(SHAPE), queries, keys)
+    if kernel == "flash" and not spec.is_causal_only:
         with pytest.raises(AssertionError, match="drop"):
-            attend(q, k, v, view, "flash")
+            attend(q, k, v, spec, "flash")
         return
-    expected, got = by_hand(q, k, v, view), attend(q, k, v, view, kernel)
+    expected, got = by_hand(q, k, v, spec), attend(q, k, v, spec, kernel)
     weight = torch.randn(got.shape, generator=torch.Generator().manual_seed(1))
     wanted = torch.autograd.grad((expected * weight).sum(), (q, k, v))
     torch.testing.assert_close(got, expected, atol=EPSILON, rtol=0)
@@ -163,17 +163,17 @@ def test_positions_with_gaps_and_documents(kernel: str, encoding: Callable, monk
     positions = Gapped().positions(10, Sequences(2, torch.device("cpu")))
     documents = torch.tensor([[0] * 3 + [1] * 6 + [2], [5] * 10])
     for packed in (None, documents):
-        view = view_of(encoding(SHAPE), 10, 10, positions, packed)
-        agree(q, k, v, view, kernel)
-    agree(q, k, v, view_of(encoding(SHAPE), 10, 10, None, documents), kernel)  # contiguous positions, and packed
+        spec = spec_of(encoding(SHAPE), 10, 10, positions, packed)
+        agree(q, k, v, spec, kernel)
+    agree(q, k, v, spec_of(encoding(SHAPE), 10, 10, None, documents), kernel)  # contiguous positions, and packed
 
 
-def agree(q: Tensor, k: Tensor, v: Tensor, view: View, kernel: str) -> None:
+def agree(q: Tensor, k: Tensor, v: Tensor, spec: LogitsSpec, kernel: str) -> None:
     """With loops; what is added made at once or block by block, with and without a record of gradients."""
-    expected = by_hand(q, k, v, view)
-    for prepared, gradients in itertools.product((view.prepared, replace(view.prepared, added=None)), (True, False)):
+    expected = by_hand(q, k, v, spec)
+    for common, gradients in itertools.product((spec.shared, replace(spec.shared, additive_mask=None)), (True, False)):
         with torch.set_grad_enabled(gradients):
-            got = attend(q, k, v, replace(view, prepared=prepared), kernel)
+            got = attend(q, k, v, replace(spec, shared=common), kernel)
         torch.testing.assert_close(got, expected, atol=EPSILON, rtol=0)
 
 
@@ -191,7 +191,7 @@ def test_hankel_is_a_gather(heads: int, first: int, rows: int, columns: int, spa
     index = first + torch.arange(rows)[:, None] + torch.arange(columns)
     got = hankel(source, first, rows, columns)
     assert torch.equal(got, source[:, index])
-    assert got.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()  # a view, not a copy
+    assert got.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()  # a spec, not a copy
     weight = torch.randn(heads, rows, columns, dtype=torch.float64)
     (expected,) = torch.autograd.grad((source[:, index] * weight).sum(), source)
     sums = antidiagonal_sums(weight)
@@ -206,8 +206,8 @@ def test_the_written_backward_is_the_gradient(
     reach: int | None, sink: bool, keep: int, cache: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights stored and computed again; a head, a sequence or all at a time; cached keys; learned biases; a sink."""
-    monkeypatch.setattr("model.attention.chunked.KEEP", keep)
-    monkeypatch.setattr("model.attention.chunked.CACHE", cache)
+    monkeypatch.setattr("model.attention.chunked.SAVE_WEIGHTS_UP_TO", keep)
+    monkeypatch.setattr("model.attention.chunked.GROUP_BYTES", cache)
     q, k, v = (torch.randn(2, 3, n, 4, requires_grad=True) for n in (7, 9, 9))
     table = torch.randn(3, 12, requires_grad=True)
     logit = torch.randn(3, requires_grad=True) if sink else None
@@ -236,8 +236,8 @@ def test_the_written_backward_of_biases_of_all_pairs(
     size: tuple[int, int], keep: int, cache: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same for all sequences or heads, or not; a head, a sequence or all at a time; in bf16 summed in float32."""
-    monkeypatch.setattr("model.attention.chunked.KEEP", keep)
-    monkeypatch.setattr("model.attention.chunked.CACHE", cache)
+    monkeypatch.setattr("model.attention.chunked.SAVE_WEIGHTS_UP_TO", keep)
+    monkeypatch.setattr("model.attention.chunked.GROUP_BYTES", cache)
     i, j = torch.arange(2, 9)[:, None], torch.arange(9)
     bias = torch.randn(*size, 7, 9, requires_grad=True)
     added = torch.where((j <= i) & ((i + j) % 3 > 0) | (i == j), bias, -torch.inf)
@@ -275,10 +275,10 @@ def test_half_precision_keeps_float32_logits() -> None:
             return 1000 + torch.arange(n).float()[None] / 8
 
     q, k, v = (x.detach().bfloat16() for x in inputs(24, 24))
-    view = view_of(Raised(SHAPE), 24, 24)
-    expected = attend(q.float(), k.float(), v.float(), view, "dense")
+    spec = spec_of(Raised(SHAPE), 24, 24)
+    expected = attend(q.float(), k.float(), v.float(), spec, "dense")
     for kernel in ("dense", "chunked"):
-        assert (attend(q, k, v, view, kernel).float() - expected).abs().max() < 0.03
+        assert (attend(q, k, v, spec, kernel).float() - expected).abs().max() < 0.03
 
 
 PEAK = """

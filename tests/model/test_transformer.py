@@ -13,8 +13,8 @@ from torch import nn
 
 from model import build
 from model.errors import ModelError
+from model.init import initialise
 from model.pe.registry import names
-from model.transformer import initialise
 
 SIZES = Path(__file__).resolve().parents[2] / "configs" / "model"
 

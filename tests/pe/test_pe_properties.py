@@ -35,8 +35,9 @@ from torch import Tensor
 
 from model.errors import ModelError
 from model.extension.registry import extensions
+from model.init import initialise
 from model.pe.registry import names
-from model.transformer import UNSCORED, initialise
+from model.transformer import UNSCORED
 
 every_scheme = pytest.mark.parametrize("name", names())
 extended = [f"+{name}" for name in extensions.names() if name != "none"]
@@ -131,7 +132,7 @@ def test_biases_made_a_few_at_a_time_are_the_same(name: str, monkeypatch: pytest
     targets = x.roll(-1, 1)
     targets[:, :-20] = UNSCORED
     scored = model.nll(x, targets)
-    monkeypatch.setattr("model.attention.logits.AT_ONCE", 1)
+    monkeypatch.setattr("model.attention.logits.MAX_MASK_BYTES", 1)
     monkeypatch.setattr("model.attention.logits.CHUNK", 16)
     assert difference(logits(model, x, chunk=16), expected) <= NOISE
     assert difference(model.nll(x, targets), scored) <= NOISE

@@ -6,7 +6,7 @@ from seen_keys import context, visible
 
 from model import build
 from model.attention.dispatch import attend
-from model.attention.logits import Prepared, View
+from model.attention.logits import LogitsSpec, SharedAcrossLayers
 from model.errors import ModelError
 from model.pe.base import PositionEncoding
 from model.pe.registry import encodings_for
@@ -124,9 +124,9 @@ def test_a_sink_is_one_more_key_without_a_value() -> None:
         sink.logit.copy_(torch.tensor([-1.0, 0.0, 2.0, 30.0]))
     q, k, v = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0))
     there = context(9)
-    view = View(sink, there, Prepared(), {}, 8**-0.5)
+    spec = LogitsSpec(sink, there, SharedAcrossLayers(), {}, 8**-0.5)
     for kernel in ("dense", "chunked"):
-        out = attend(q, k, v, view, kernel)
+        out = attend(q, k, v, spec, kernel)
         for b, h, i in ((0, 0, 0), (1, 2, 8), (0, 1, 4), (1, 3, 5)):
             scores = [float(q[b, h, i] @ k[b, h, j]) / 8**0.5 for j in range(i + 1)]
             total = sum(2.718281828459045**s for s in [*scores, sink.logit[h].item()])

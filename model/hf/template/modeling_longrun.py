@@ -14,9 +14,10 @@ from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from .longrun_config import ModelConfig
+from .longrun_init import initialise
 from .longrun_pe_registry import encodings_for
 from .longrun_positions_registry import plans
-from .longrun_transformer import Transformer, initialise
+from .longrun_transformer import Transformer
 
 LATER = ("extension", "extension_length", "trained_length")  # what is added to a model that exists
 

@@ -1,4 +1,4 @@
-"""How often a bias is computed that every layer adds."""
+"""The number of times that a layer-independent bias is computed."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_once_for_all_layers(asked: list):
 def test_in_pieces_where_memory_is_short(asked: list, monkeypatch: pytest.MonkeyPatch):
     model, x = tiny("fire"), tokens(2, 40)
     monkeypatch.setattr("model.attention.logits.CHUNK", 1)
-    monkeypatch.setattr("model.attention.logits.AT_ONCE", 4 * 16 * 40 * model.shape.heads)  # 16 queries
+    monkeypatch.setattr("model.attention.logits.MAX_MASK_BYTES", 4 * 16 * 40 * model.shape.heads)  # 16 queries
     with torch.no_grad():
         model(x)
     assert asked == [(16, 16), (16, 32), (8, 40)]
@@ -42,7 +42,7 @@ def test_block_by_block_in_every_layer_where_gradients_are_wanted_and_memory_is_
     """A cache would not carry gradients."""
     model, x = tiny("fire"), tokens(2, 41)
     monkeypatch.setattr("model.attention.logits.CHUNK", 1)
-    monkeypatch.setattr("model.attention.logits.AT_ONCE", 1)
+    monkeypatch.setattr("model.attention.logits.MAX_MASK_BYTES", 1)
     monkeypatch.setattr("model.attention.dispatch.CHUNK", 16)
     model(x[:, :-1], x[:, 1:]).backward()
     assert asked == [(16, 16), (16, 32), (8, 40)] * len(model.layers)
