@@ -29,7 +29,7 @@ def main(config: EvalRunConfig) -> None:
         torch.set_num_threads(config.threads)
     keep_freed_memory()
     ranks = distributed.setup(config.device)
-    say = print if ranks.first else (lambda line: None)
+    say = print if ranks.is_main else (lambda line: None)
     model, data = a_run(config) if config.run else a_checkpoint(config)
     model = model.to(ranks.device)
     out = Path(config.out) if config.out else Path(str(config.run or config.hf)) / "eval"

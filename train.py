@@ -37,9 +37,9 @@ from longrun.training.malloc import keep_freed_memory
 from longrun.training.optimizers import build_optimizer, clip_gradients, schedule
 from model import build, distributed, init_from
 from model.checkpoint import files as checkpoint
-from model.distributed import Ranks
+from model.distributed import DistEnv
 from model.errors import ModelError
-from model.factory import whole
+from model.factory import gather_full_model
 from model.init import generator_for
 from model.precision import autocast, exact_device
 from model.transformer import UNSCORED, Transformer
@@ -63,7 +63,7 @@ class Trainer:
     """Everything the loop works on."""
 
     config: TrainConfig
-    ranks: Ranks
+    ranks: DistEnv
     data: Dataset
     model: Transformer
     wrapped: nn.Module  # the model inside DDP; otherwise the model itself
@@ -82,23 +82,23 @@ def main(config: TrainConfig) -> int:
     keep_freed_memory()
     ranks = distributed.setup(config.train.device, config.train.timeout)
     folder = RunFolder.of(config)
-    if not ranks.first:
+    if not ranks.is_main:
         return run_training(config, folder, ranks)
     with folder.lock():
         return run_training(config, folder, ranks)
 
 
-def run_training(config: TrainConfig, folder: RunFolder, ranks: Ranks) -> int:
+def run_training(config: TrainConfig, folder: RunFolder, ranks: DistEnv) -> int:
     """From a configuration to a finished run folder. Returns the exit code: 0, or 128 + the signal that stopped it."""
     found = checkpoint.newest(folder.path / "checkpoints")
     distributed.require_same("the step to continue from", found.step if found else None)
     trainer = set_up(config, ranks, found)
     if found:
         resume(trainer, found)
-    if ranks.first:
+    if ranks.is_main:
         folder.create(config)
         trainer.data.tokenizer.save(folder.path)
-    with Tracker(config, folder, active=ranks.first, facts=facts(trainer)) as tracker:
+    with Tracker(config, folder, active=ranks.is_main, facts=facts(trainer)) as tracker:
         tracker.resume(trainer.progress.step)
         tracker.say(f"{'continuing' if found else 'training'} {folder.path} from step {trainer.progress.step}")
         with Signals() as signals:
@@ -119,7 +119,7 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
     if config.eval_at_end:
         records = evaluate_with_control(
             folder.path / "eval",
-            whole(trainer.model),
+            gather_full_model(trainer.model),
             trainer.data,
             config.eval,
             config.eval.extensions or ["none"],
@@ -128,16 +128,16 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
             replace_others=True,  # of a launch that was cut off and is now continued with other options
         )
         tracker.curves(records)
-    if trainer.ranks.first:
+    if trainer.ranks.is_main:
         folder.finish(done)
     tracker.say(f"finished {folder.path}")
 
 
-def set_up(config: TrainConfig, ranks: Ranks, found: checkpoint.Checkpoint | None) -> Trainer:
+def set_up(config: TrainConfig, ranks: DistEnv, found: checkpoint.Checkpoint | None) -> Trainer:
     """Everything the loop works on, before the first step. Raises ModelError for a checkpoint of another run."""
     loop, optim = config.train, config.optim
     own = Tokenizer.load(Path(config.init_from)) if config.init_from else None
-    data = prepare(asdict(config.data), tokenizer=own, progress=ranks.first)
+    data = prepare(asdict(config.data), tokenizer=own, progress=ranks.is_main)
     batches = Prefetch(data.batches(loop.length, loop.batch, config.seed), ranks.device)
     require_measurable(config, data)
     model = new_model(config, data.tokenizer).to(ranks.device)
@@ -161,7 +161,7 @@ def new_model(config: TrainConfig, tokenizer: Tokenizer) -> Transformer:
     length, parts = config.train.length, (asdict(config.model), config.pe, config.positions, config.seed)
     if config.init_from is None:
         return build(tokenizer.vocab_size, length, *parts, extension)
-    model = init_from.begin(config.init_from, length, *parts, extension)
+    model = init_from.init_from_checkpoint(config.init_from, length, *parts, extension)
     require_tokens(model, tokenizer, config.init_from)
     return model
 
@@ -272,7 +272,9 @@ def validate(trainer: Trainer) -> dict[str, float]:
     loop, data = trainer.config.train, trainer.data
     selection = data.validation(loop.length, loop.valid_windows)
     figures = summary(
-        score(whole(trainer.model), selection, data.tokenizer.token_bytes, trainer.config.eval, loop.precision)
+        score(
+            gather_full_model(trainer.model), selection, data.tokenizer.token_bytes, trainer.config.eval, loop.precision
+        )
     )
     step = trainer.progress.step
     return {

@@ -1,9 +1,11 @@
-"""The shape of the model. Torch-free, so that the command line can check it before torch is imported."""
+"""The sizes and variants of the model. Torch-free: the command line checks them before torch is imported."""
 
+import difflib
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import ModelError
+from .feed_forward.registry import blocks, default_width
 from .shape import Shape
 
 
@@ -13,11 +15,11 @@ def _option(doc: str, default: Any, **rules: Any) -> Any:
 
 @dataclass
 class ModelConfig:
-    """A decoder-only transformer, without its position encoding.
+    """A decoder-only transformer without its position encoding.
 
-    The only configuration whose defaults are in Python: `model.build` is a library call that must work without the
-    YAML files. The metadata (`choices`, `minimum`, `maximum`) is what `longrun/config/validate.py` reads.
-    Raises ModelError when the numbers do not fit together.
+    The only configuration with defaults in Python, because `model.build` is a library call with optional options.
+    `longrun/config/validate.py` reads the metadata (`choices`, `minimum`, `maximum`) too.
+    Raises ModelError for unknown names, numbers out of range, and sizes that do not fit together.
     """
 
     layers: int = _option("number of blocks", 4, minimum=1)
@@ -25,26 +27,28 @@ class ModelConfig:
     heads: int = _option("attention heads; width must be a multiple", 4, minimum=1)
     kv_heads: int | None = _option("key/value heads (grouped-query attention); null = heads", None, minimum=1)
     head_dim: int | None = _option("size of a head; null = width / heads", None, minimum=1)
-    mlp: str = _option("the feed-forward block", "swiglu", choices=("swiglu", "gelu", "gelu_tanh"))
-    hidden: int | None = _option("width inside the feed-forward block; null = chosen from width", None, minimum=1)
+    mlp: str = _option("the feed-forward block", "swiglu", choices=tuple(blocks.names()))
+    ffn_width: int | None = _option("width inside the feed-forward block; null = chosen from width", None, minimum=1)
     qk_norm: bool = _option("normalise queries and keys (RMS, per head)", False)
     tie: bool = _option("input and output embedding share one matrix", True)
     bias: bool = _option("biases in the linear layers", False)
     qkv_bias: bool = _option("biases of queries, keys and values, if nowhere else (Qwen2)", False)
     norm: str = _option("the normalisations", "rmsnorm", choices=("rmsnorm", "layernorm"))
-    sandwich: bool = _option("also normalise what attention and feed-forward block add (GLM-4-0414)", False)
-    parallel: bool = _option("attention and feed-forward block read the same input (GPT-NeoX)", False)
+    post_norm: bool = _option("also normalise the outputs of attention and feed-forward block (GLM-4-0414)", False)
+    parallel_residual: bool = _option("attention and feed-forward block read the same input (GPT-NeoX)", False)
     embedding_norm: bool = _option("normalise the token embeddings (Bloom)", False)
-    dropout: float = _option("probability of dropping an activation", 0.0, minimum=0.0, maximum=0.95)
+    dropout: float = _option("dropout probability of activations", 0.0, minimum=0.0, maximum=0.95)
     norm_eps: float = _option("epsilon of the normalisations", 1e-5, minimum=1e-12)
-    name: str = _option("what the size is called in folder names and tables; changes nothing", "custom")
+    name: str = _option("name of the size in folder names and tables, without effect on the model", "custom")
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value, choices = getattr(self, item.name), item.metadata.get("choices")
             lowest = item.metadata.get("minimum")
             if choices and value not in choices:
-                raise ModelError(f"model.{item.name}={value}: expected one of {', '.join(choices)}")
+                near = difflib.get_close_matches(str(value), choices, n=1)
+                hint = f"\nDid you mean model.{item.name}={near[0]}?" if near else ""
+                raise ModelError(f"model.{item.name}={value}: expected one of {', '.join(choices)}{hint}")
             if lowest is not None and value is not None and value < lowest:
                 raise ModelError(f"model.{item.name}={value}: expected {lowest} or more")
         if self.head_dim is None and self.width % self.heads:
@@ -62,11 +66,9 @@ class ModelConfig:
             )
 
     @property
-    def hidden_width(self) -> int:
-        """`hidden`, or a block of about 8 width^2 parameters: 4 width for GELU, 8/3 width for SwiGLU's two inputs."""
-        if self.hidden is not None:
-            return self.hidden
-        return 16 * round(self.width * 8 / 3 / 16) if self.mlp == "swiglu" else 4 * self.width
+    def resolved_ffn_width(self) -> int:
+        """`ffn_width`, or the default of the feed-forward block. Imports torch if it is the default."""
+        return default_width(self.mlp, self.width) if self.ffn_width is None else self.ffn_width
 
     def shape(self, train_length: int) -> Shape:
         head_dim = self.head_dim or self.width // self.heads

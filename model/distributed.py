@@ -26,19 +26,19 @@ from .errors import ModelError
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DistEnv:
     rank: int
     world: int
     local_rank: int
     device: torch.device
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """The rank that writes files and prints."""
         return self.rank == 0
 
 
-def setup(device: str = "auto", timeout: float = 600.0) -> Ranks:
+def setup(device: str = "auto", timeout: float = 600.0) -> DistEnv:
     """Join the process group that torchrun's environment describes; without torchrun a world of 1 and no group.
 
     device: "auto" (CUDA if there is any, else the CPU), "cpu", "cuda", "mps".
@@ -46,7 +46,7 @@ def setup(device: str = "auto", timeout: float = 600.0) -> Ranks:
     """
     kind = _device_kind(device)
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return Ranks(0, 1, 0, torch.device(kind))
+        return DistEnv(0, 1, 0, torch.device(kind))
     _stop_with_the_launcher()
     rank, world, local = (_number(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     where = torch.device(kind)
@@ -60,7 +60,7 @@ def setup(device: str = "auto", timeout: float = 600.0) -> Ranks:
         torch.cuda.set_device(where)
     backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backend, rank=rank, world_size=world, timeout=timedelta(seconds=timeout))
-    return Ranks(rank, world, local, where)
+    return DistEnv(rank, world, local, where)
 
 
 def teardown() -> None:
@@ -155,7 +155,7 @@ def require_same(what: str, value: object) -> None:
         raise RuntimeError(f"{what}: rank 0 has {first!r}, rank {rank()} has {mine!r}; ranks must agree.")
 
 
-def wrap(model: nn.Module, ranks: Ranks, kind: str = "ddp") -> nn.Module:
+def wrap(model: nn.Module, ranks: DistEnv, kind: str = "ddp") -> nn.Module:
     """The model whose backward averages gradients over the ranks. In a world of 1 it is the model itself.
 
     "ddp"   every rank holds the whole model; the result is a wrapper, `model` keeps its parameters
@@ -186,18 +186,18 @@ def accumulate(model: nn.Module, last: bool) -> AbstractContextManager:
     return nullcontext()
 
 
-def sharded(model: nn.Module) -> bool:
+def is_sharded(model: nn.Module) -> bool:
     """Whether FSDP gave each rank a part of the parameters."""
     return any(hasattr(p, "full_tensor") for p in model.parameters())
 
 
-def full(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """The whole of a tensor of which FSDP gave this rank a shard; other tensors as they are. Collective."""
     gather = getattr(tensor, "full_tensor", None)  # a DTensor's; to import its module costs a second that few runs need
     return tensor if gather is None else gather()
 
 
-def like(tensor: Tensor, reference: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, reference: Tensor) -> Tensor:
     """A whole `tensor` placed as `reference` is: on its device, and under FSDP this rank's shard of it."""
     placed = tensor.to(reference.device)
     mesh, placements = getattr(reference, "device_mesh", None), getattr(reference, "placements", None)
@@ -208,12 +208,12 @@ def like(tensor: Tensor, reference: Tensor) -> Tensor:
     return distribute_tensor(placed, mesh, placements, src_data_rank=None)
 
 
-def _ddp(model: nn.Module, ranks: Ranks) -> nn.Module:
+def _ddp(model: nn.Module, ranks: DistEnv) -> nn.Module:
     devices = [ranks.local_rank] if ranks.device.type == "cuda" else None
     return DistributedDataParallel(model, devices, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 
-def _fsdp(model: nn.Module, ranks: Ranks) -> nn.Module:
+def _fsdp(model: nn.Module, ranks: DistEnv) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 

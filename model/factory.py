@@ -1,4 +1,4 @@
-"""From options to a model, and from a run folder back to one."""
+"""Models built from options, and loaded from run folders."""
 
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from . import distributed
-from .checkpoint.state_dict import apply_model, model_tensors
+from .checkpoint.state_dict import full_state_dict, load_state_dict
 from .config import ModelConfig
 from .errors import ModelError
 from .extension.base import extended
 from .init import initialise
+from .old_keys import OLD_KEYS, rename_all
 from .pe.registry import encodings_for, schemes
 from .positions.registry import plans
 from .registry import Part, unknown
@@ -31,18 +32,18 @@ def build(
 ) -> Transformer:
     """A freshly initialised model.
 
-    model: options of `ModelConfig`.  pe, positions: a name, or {"name": NAME, option: value, ...}; options that are
-    missing come from configs/pe/NAME.yaml and configs/positions/NAME.yaml.
-    extension: put on the encodings for sequences of `extension_length` tokens, as `extended` does to a trained model.
-    trained_length: the training length since then, where the model was trained on after it was extended.
+    model: options of `ModelConfig`.  pe, positions: a name, or {"name": NAME, option: value, ...}; missing options come
+    from configs/pe/NAME.yaml and configs/positions/NAME.yaml.
+    extension: applied to the encodings for sequences of `extension_length` tokens, as `extended` does after training.
+    trained_length: the new training length, if the model was trained on after it was extended.
     Raises ModelError for unknown names, unknown or mistyped options, and sizes that do not fit together.
     """
     config = model_config(model or {})
     shape = config.shape(train_length)
     pe, positions = schemes.resolve(pe), plans.resolve(positions)
-    network = Transformer(config, shape, vocab_size, encodings_for(shape, pe), plans.create(shape, positions))
-    check_positions(network, pe["name"], positions["name"])
-    network.config = {
+    result = Transformer(config, shape, vocab_size, encodings_for(shape, pe), plans.create(shape, positions))
+    check_positions(result, pe["name"], positions["name"])
+    result.config = {
         "vocab_size": vocab_size,
         "train_length": train_length,
         "model": asdict(config),
@@ -50,31 +51,29 @@ def build(
         "positions": positions,
     }
     if extension is not None:
-        network = extended(network, extension, train_length if extension_length is None else extension_length)
+        result = extended(result, extension, train_length if extension_length is None else extension_length)
     if trained_length is not None:
-        network.set_train_length(trained_length)
-    initialise(network, seed)
-    return network
+        result.set_train_length(trained_length)
+    initialise(result, seed)
+    return result
 
 
-def check_positions(network: Transformer, pe: str, positions: str) -> None:
-    """Refuse a position plan that hands out what the encodings have no code for."""
-    components = [component for encoding in network.encodings for component in encoding.components()]
-    if network.plan.fractional and any(
-        component.integer_positions or component.max_positions is not None for component in components
-    ):
+def check_positions(model: Transformer, pe: str, positions: str) -> None:
+    """Raises ModelError if the encodings do not support the position ids of the plan. pe, positions: their names."""
+    components = model.components()
+    if model.plan.fractional and any(c.integer_positions or c.max_positions is not None for c in components):
         raise ModelError(
-            f"positions={positions} gives fractions, and pe={pe} looks whole positions up.\n"
+            f"positions={positions} yields fractions, and pe={pe} needs integer positions.\n"
             f"Try pe=rope or pe=sinusoidal, or positions=randomised"
         )
-    if network.plan.ids > 1 and not all(component.position_axes for component in components):
+    if model.plan.ids > 1 and not all(component.position_axes for component in components):
         raise ModelError(
-            f"positions={positions} gives every token two numbers, and pe={pe} reads one.\n"
+            f"positions={positions} yields two position ids per token, and pe={pe} reads one.\n"
             f"Try pe=bipe or pe=rope_2d, or positions=contiguous"
         )
     for component in components:
         rows = component.max_positions
-        end = network.plan.end(network.train_length, training=True, which=component.primary_axis)
+        end = model.plan.end(model.train_length, training=True, which=component.primary_axis)
         if rows is not None and end > rows:
             raise ModelError(
                 f"positions={positions} goes up to position {end - 1}, and pe={pe} has {rows} positions.\n"
@@ -83,17 +82,23 @@ def check_positions(network: Transformer, pe: str, positions: str) -> None:
 
 
 def model_config(options: dict[str, Any]) -> ModelConfig:
-    known = [field.name for field in fields(ModelConfig)]
+    """Options by name, checked. Raises ModelError for an unknown one, and for an old name of a renamed one."""
+    names = [field.name for field in fields(ModelConfig)]
     for key in options:
-        if key not in known:
-            raise ModelError(unknown(f"model.{key}", options[key], known, "option of the model"))
+        if f"model.{key}" in OLD_KEYS:
+            raise ModelError(
+                f"model.{key}={options[key]}: model.{key} was renamed, write {OLD_KEYS[f'model.{key}']}={options[key]}"
+            )
+        if key not in names:
+            raise ModelError(unknown(f"model.{key}", options[key], names, "option of the model"))
     return ModelConfig(**options)
 
 
 def load(run: str | Path, **facts: object) -> Transformer:
-    """The model of a run folder: its newest valid checkpoint, in evaluation mode.
+    """The model of a run folder from its newest valid checkpoint, in evaluation mode.
 
-    facts: what it must have been saved with (see `Checkpoint.require`), such as the tokenizer's digest.
+    facts: values that it must have been saved with (see `Checkpoint.require`), such as the tokenizer's digest.
+    Raises ModelError if there is no checkpoint, if all are damaged, and for facts that differ.
     """
     from .checkpoint.files import load_model, newest
 
@@ -104,23 +109,23 @@ def load(run: str | Path, **facts: object) -> Transformer:
             f"run={folder}: no checkpoint in {folder / 'checkpoints'}.\nTrain it first: python train.py ..."
         )
     checkpoint.require(**facts)
-    network = _unfilled(checkpoint.state["model"], "cpu")
-    load_model(checkpoint, network)
-    return network.eval()
+    model = _empty_model(rename_all(checkpoint.state["model"]), "cpu")
+    load_model(checkpoint, model)
+    return model.eval()
 
 
-def whole(model: Transformer) -> Transformer:
-    """`model` itself, or of a model that FSDP shards a copy that needs no other rank. To be called on every rank."""
-    if not distributed.sharded(model):
+def gather_full_model(model: Transformer) -> Transformer:
+    """`model` itself, or an unsharded copy of a model that FSDP shards. Collective: call it on every rank."""
+    if not distributed.is_sharded(model):
         return model
-    tensors = model_tensors(model)
-    network = _unfilled(model.config, model.embedding.weight.device)
-    apply_model(tensors, network, "the sharded model")
-    return network.train(model.training)
+    tensors = full_state_dict(model)
+    full = _empty_model(model.config, model.embedding.weight.device)
+    load_state_dict(tensors, full, "the sharded model")
+    return full.train(model.training)
 
 
-def _unfilled(config: dict[str, Any], device: torch.device | str) -> Transformer:
-    """A model whose parameters hold anything; nothing was drawn for them."""
+def _empty_model(options: dict[str, Any], device: torch.device | str) -> Transformer:
+    """A model with uninitialised parameters. options: the arguments of `build`."""
     with torch.device("meta"):
-        network = build(**config)
-    return network.to_empty(device=device)
+        model = build(**options)
+    return model.to_empty(device=device)

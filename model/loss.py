@@ -1,7 +1,10 @@
-"""Cross-entropy of a linear output layer without ever holding all the logits.
+"""Cross-entropy of a linear output layer without all logits in memory.
 
-At 16k tokens and 50k words the logits alone are 3.3 GB in float32. Here they exist for a block of tokens at a time, and
-in training their gradient is taken in the forward pass: nothing of size (tokens, vocabulary) is kept for the backward.
+At 16k tokens and 50k words the logits alone are 3.3 GB in float32. Here they are computed for one block of tokens after
+another. In training their gradient is taken in the forward pass, so that no tensor of size (tokens, vocabulary) is
+saved for the backward pass.
+
+Shapes: N tokens, D width, V vocabulary.
 """
 
 import torch
@@ -10,13 +13,13 @@ from torch import Tensor
 
 UNSCORED = -100  # a target that is not scored, as in torch.nn.functional.cross_entropy
 
-# Logits held at a time, and the fewest tokens of a block. On a CPU 4 MiB in float32 stay near the cache; training wants
-# more, since each block costs a pass over the gradient of the whole weight. Accelerators want large products.
+# Number of logits of a block, and the fewest tokens. On a CPU 4 MiB in float32 stay near the cache; training needs
+# more, since each block costs a pass over the gradient of all weights. Accelerators need large products.
 EVALUATION, TRAINING, ACCELERATOR = (2**20, 64), (2**21, 256), (2**27, 256)
 
 
-def _rows(weight: Tensor, block: tuple[int, int]) -> int:
-    logits, least = block if weight.device.type == "cpu" else ACCELERATOR
+def _rows(weight: Tensor, size: tuple[int, int]) -> int:
+    logits, least = size if weight.device.type == "cpu" else ACCELERATOR
     return max(least, logits // len(weight))
 
 
@@ -29,65 +32,65 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """-log p(target) of each token, float32 (N,): hidden (N, D), weight (V, D), targets (N,). No gradient."""
     dtype = _compute_dtype(hidden)
     weight = weight.to(dtype)
-    rows, parts = _rows(weight, EVALUATION), []
+    rows, blocks = _rows(weight, EVALUATION), []
     for h, t in zip(hidden.split(rows), targets.split(rows), strict=True):
-        parts.append(F.cross_entropy((h.to(dtype) @ weight.T).float(), t, reduction="none"))
-    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+        blocks.append(F.cross_entropy((h.to(dtype) @ weight.T).float(), t, reduction="none"))
+    return torch.cat(blocks) if blocks else hidden.new_zeros(0, dtype=torch.float32)
 
 
 def token_correct(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """True where no token is likelier than the target, bool (N,). Arguments as for `token_nll`."""
     dtype = _compute_dtype(hidden)
     weight = weight.to(dtype)
-    rows, parts = _rows(weight, EVALUATION), []
+    rows, blocks = _rows(weight, EVALUATION), []
     for h, t in zip(hidden.split(rows), targets.split(rows), strict=True):
-        parts.append((h.to(dtype) @ weight.T).argmax(1) == t)
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool, device=hidden.device)
+        blocks.append((h.to(dtype) @ weight.T).argmax(1) == t)
+    return torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.bool, device=hidden.device)
 
 
 def mean_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of the scored targets, with gradient: hidden (..., D), weight (V, D), targets (...) -> ()."""
     scored = targets != UNSCORED
-    looking_is_free = targets.device.type == "cpu" and not torch.compiler.is_compiling()
-    if looking_is_free and not scored.all():  # elsewhere the host would wait for the device: there they are masked
+    host_sync_is_free = targets.device.type == "cpu" and not torch.compiler.is_compiling()
+    if host_sync_is_free and not scored.all():  # elsewhere unscored targets are masked, without waiting for the device
         hidden, targets = hidden[scored], targets[scored]
     return _MeanNLL.apply(hidden.reshape(-1, hidden.shape[-1]), weight, targets.reshape(-1), _compute_dtype(hidden))
 
 
 class _MeanNLL(torch.autograd.Function):
     """hidden (N, D), weight (V, D), targets (N,); products in `dtype`. With p = exp(x) / z the gradient of the logits x
-    is p - onehot. The blocks share their buffers: fresh memory for each costs as much as a pass over it."""
+    is p - onehot. The blocks share their buffers, because fresh memory costs as much as a pass over it."""
 
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
         rows = max(1, min(_rows(weight, TRAINING), len(targets)))
         scored = (targets != UNSCORED)[:, None]
         count = scored.sum().clamp(min=1)
-        places = targets.clamp(min=0)[:, None]
+        indices = targets.clamp(min=0)[:, None]
         w = weight.to(dtype)
         logits = hidden.new_empty(rows, len(weight), dtype=dtype)
-        floats = logits if dtype == torch.float32 else torch.empty_like(logits, dtype=torch.float32)
+        logits_fp32 = logits if dtype == torch.float32 else torch.empty_like(logits, dtype=torch.float32)
         total = torch.zeros((), device=hidden.device)
         need = any(ctx.needs_input_grad[:2])
         d_hidden = torch.empty_like(hidden) if need else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if need else None
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(targets), rows):
-                part = slice(start, start + rows)
-                h, t, known = hidden[part].to(dtype), places[part], scored[part]
-                g, x = logits[: len(t)], floats[: len(t)]
+                block = slice(start, start + rows)
+                h, t, is_scored = hidden[block].to(dtype), indices[block], scored[block]
+                g, x = logits[: len(t)], logits_fp32[: len(t)]
                 torch.mm(h, w.T, out=g)
-                if floats is not logits:
+                if logits_fp32 is not logits:
                     x.copy_(g)
-                largest, of_target = x.amax(1, keepdim=True), x.gather(1, t)
-                z = x.sub_(largest).exp_().sum(1, keepdim=True)
-                total += ((z.log() + largest - of_target) * known).sum()
+                row_max, of_target = x.amax(1, keepdim=True), x.gather(1, t)
+                z = x.sub_(row_max).exp_().sum(1, keepdim=True)
+                total += ((z.log() + row_max - of_target) * is_scored).sum()
                 if d_hidden is not None and d_weight is not None:
                     x.div_(z).scatter_add_(1, t, torch.full_like(t, -1, dtype=torch.float32))
-                    if floats is not logits:
+                    if logits_fp32 is not logits:
                         g.copy_(x)
-                    d_hidden[part] = (g @ w) * known
-                    d_weight += g.T @ (h * known)
+                    d_hidden[block] = (g @ w) * is_scored
+                    d_weight += g.T @ (h * is_scored)
         if d_hidden is not None and d_weight is not None:
             ctx.save_for_backward(d_hidden.div_(count), d_weight.div_(count).to(weight.dtype))
         return total / count

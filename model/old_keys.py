@@ -34,4 +34,7 @@ def with_old_names(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _replace(section: str, values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {names.get(f"{section}.{key}", f".{key}").rpartition(".")[2]: value for key, value in values.items()}
+    """A key may contain dots itself, as a file name in a manifest does."""
+    return {
+        names.get(f"{section}.{key}", f"{section}.{key}").removeprefix(f"{section}."): v for key, v in values.items()
+    }

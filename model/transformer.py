@@ -26,7 +26,7 @@ from .attention.layer import Attention, LayerInputs
 from .attention.logits import SharedAcrossLayers
 from .config import ModelConfig
 from .errors import ModelError
-from .feed_forward.block import MLP
+from .feed_forward.registry import create as create_feed_forward
 from .loss import UNSCORED, mean_nll, token_correct, token_nll
 from .norm import norm
 from .pe.base import Context, Encodings, PositionEncoding
@@ -50,18 +50,18 @@ class Layer(nn.Module):
         super().__init__()
         self.attention_norm = norm(config, shape.width)
         self.attention = Attention(config, shape)
-        self.attention_out_norm = norm(config, shape.width) if config.sandwich else nn.Identity()
+        self.attention_out_norm = norm(config, shape.width) if config.post_norm else nn.Identity()
         self.mlp_norm = norm(config, shape.width)
-        self.mlp = MLP(config, shape)
-        self.mlp_out_norm = norm(config, shape.width) if config.sandwich else nn.Identity()
-        self.parallel, self.dropout = config.parallel, config.dropout
+        self.mlp = create_feed_forward(config.mlp, shape.width, config.resolved_ffn_width, config.bias)
+        self.mlp_out_norm = norm(config, shape.width) if config.post_norm else nn.Identity()
+        self.parallel_residual, self.dropout = config.parallel_residual, config.dropout
 
     def forward(self, x: Tensor, inputs: LayerInputs) -> Tensor:
         """x (B, T, D) -> (B, Tq, D): the last Tq = inputs.context.queries tokens, which attend to all."""
         attended = self.attention(self.attention_norm(x), inputs)
         x = x[:, x.shape[1] - inputs.context.queries :]
         y = x + self._drop(self.attention_out_norm(attended))
-        return y + self._drop(self.mlp_out_norm(self.mlp(self.mlp_norm(x if self.parallel else y))))
+        return y + self._drop(self.mlp_out_norm(self.mlp(self.mlp_norm(x if self.parallel_residual else y))))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

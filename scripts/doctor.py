@@ -68,7 +68,7 @@ def run_folder(run: Path) -> Iterator[Finding]:
         yield Finding("run", BROKEN, f"{run}: no config.yaml, so this is not a run folder")
         return
     yield Finding("run", GOOD, f"{run}: {'finished' if (run / 'done').is_file() else 'not finished'}")
-    found = atomic_dir.entries(run / "checkpoints")
+    found = atomic_dir.list_checkpoints(run / "checkpoints")
     whole = 0
     for step, path in found.items():
         try:

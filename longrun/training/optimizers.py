@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from model.distributed import full
+from model.distributed import full_tensor
 from model.errors import ModelError
 
 
@@ -76,7 +76,7 @@ def clip_gradients(model: nn.Module, limit: float | None) -> float:
     limit: None only measures.  Under FSDP the norm is that of all shards, so call it on every rank.
     """
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf if limit is None else limit)
-    return full(norm).item()
+    return full_tensor(norm).item()
 
 
 class MuonAdamW(torch.optim.Optimizer):

@@ -1,12 +1,12 @@
-"""Folders that are whole or not there. No torch here, nothing but files.
+"""Atomic folders: complete or absent, even after a crash. Depends on the standard library only.
 
-    with publish(target, {"step": 200}) as folder:      # a temporary folder beside `target`
+    with atomic_directory(target, {"step": 200}) as folder:      # a temporary folder beside `target`
         (folder / "weights").write_bytes(...)           # ... any number of plain files
-    manifest = verify(target)                           # ModelError unless every byte is as written
+    manifest = verify(target)                           # ModelError if any byte differs
 
-A kill at any instant leaves the old `target`, the new one, or a name that `entries` and `clean` know. The order that
-makes it survive a power cut too: every file to the disk, their manifest, the folder that names them, the rename, and
-last the parent folder that names the renamed one.
+A kill at any instant leaves the old `target`, the new one, or a name that `list_checkpoints` and `clean` recognise. The
+order of writes makes it survive a power cut too: every file, the manifest, the folder, the rename, and last the parent
+folder.
 """
 
 import errno
@@ -23,38 +23,38 @@ from pathlib import Path
 from ..errors import ModelError
 
 MANIFEST = "manifest.json"
-FORMAT = 1  # raise it when the meaning of a file changes; `verify` refuses other numbers
+FORMAT = 1  # incremented when the meaning of a file changes; `verify` refuses other numbers
 TEMPORARY = ".tmp"  # suffix of a folder that is being written or removed
-REPLACED = ".replaced"  # suffix of a folder that makes way for a new one of the same name
+REPLACED = ".replaced"  # suffix of a folder that a new one of the same name replaces
 LARGEST_MANIFEST = 2**20  # bytes; ours have about 1,000
 
 
 @contextmanager
-def publish(target: Path, facts: dict) -> Iterator[Path]:
-    """Yield an empty temporary folder and, when the block ends well, make it `target`, durably.
+def atomic_directory(target: Path, facts: dict) -> Iterator[Path]:
+    """Yield an empty temporary folder that durably becomes `target` at the end of the block.
 
-    facts: JSON-able, kept in the manifest.  If anything raises (a full disk, Ctrl-C), the temporary folder is removed
-    and what `target` was before is untouched.
+    facts: JSON-serialisable, stored in the manifest.  If anything raises (a full disk, Ctrl-C), the temporary folder is
+    removed and `target` stays as it was.
     """
     temporary = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=TEMPORARY, dir=target.parent))
     try:
-        temporary.chmod(0o755)  # mkdtemp makes it private; checkpoints are read by colleagues
+        temporary.chmod(0o755)  # mkdtemp creates it private, but colleagues read checkpoints
         yield temporary
-        _seal(temporary, facts)
+        _write_manifest(temporary, facts)
         for file in temporary.iterdir():
             file.chmod(0o644)
             sync(file)
         sync(temporary)
-        _swap(temporary, target)
+        _replace(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
 def verify(folder: Path) -> dict:
-    """The manifest of `folder`, after comparing size and checksum of every file that it lists.
+    """Compare size and checksum of every file that the manifest of `folder` lists, and return the manifest.
 
-    Raises ModelError naming the file and what is wrong. Nothing of a file is interpreted before its checksum agrees.
+    No file is interpreted before its checksum agrees. Raises ModelError with the file and the damage.
     """
     manifest = _read_manifest(folder)
     for name, written in manifest["files"].items():
@@ -71,18 +71,18 @@ def verify(folder: Path) -> dict:
     return manifest
 
 
-def entries(parent: Path) -> dict[int, Path]:
-    """The numbered folders under `parent` by number, ascending, whole or not; temporary ones are not among them."""
-    found: dict[int, Path] = {}
+def list_checkpoints(parent: Path) -> dict[int, Path]:
+    """The numbered folders under `parent` by ascending number, damaged ones included, temporary ones excluded."""
+    folders: dict[int, Path] = {}
     for path in sorted(parent.iterdir(), reverse=True) if parent.is_dir() else []:  # "200.replaced" before "200"
         number = re.fullmatch(rf"(0|[1-9][0-9]*)({re.escape(REPLACED)})?", path.name, re.ASCII)
         if number and path.is_dir():
-            found[int(number[1])] = path
-    return dict(sorted(found.items()))
+            folders[int(number[1])] = path
+    return dict(sorted(folders.items()))
 
 
 def clean(parent: Path) -> None:
-    """Remove what killed writers left. One process at a time writes into `parent`, so nobody's work is among it."""
+    """Remove the leftovers of killed writers. Only one process at a time may write into `parent`."""
     for path in parent.glob(f"[0-9]*{TEMPORARY}"):
         shutil.rmtree(path, ignore_errors=True)
     for path in parent.glob(f"[0-9]*{REPLACED}"):
@@ -91,7 +91,7 @@ def clean(parent: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder so that a kill half-way leaves a temporary name, never a folder with some of its files."""
+    """Remove a folder. A kill half-way leaves a temporary name, never a folder with some of its files."""
     doomed = folder.with_name(f"{folder.name}.{os.getpid()}{TEMPORARY}")
     folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
@@ -103,7 +103,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems cannot sync a folder; they order renames themselves, and a save must not fail on it.
+        # Some network file systems cannot sync a folder. They order renames themselves, so a save must not fail.
         if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
             raise
     finally:
@@ -115,40 +115,40 @@ def checksum(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _seal(folder: Path, facts: dict) -> None:
+def _write_manifest(folder: Path, facts: dict) -> None:
     files = {f.name: {"bytes": f.stat().st_size, "sha256": checksum(f)} for f in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_bytes(_sealed({**facts, "format": FORMAT, "files": files}))
+    (folder / MANIFEST).write_bytes(_with_checksum({**facts, "format": FORMAT, "files": files}))
 
 
-def _sealed(body: dict) -> bytes:
-    """The manifest's one and only spelling, its own checksum included: any other byte anywhere is damage."""
-    digest = hashlib.sha256(_spell(body)).hexdigest()
-    return _spell({**body, "checksum": digest})
+def _with_checksum(body: dict) -> bytes:
+    """Canonical JSON of the manifest including its own checksum, so that a change of any byte is detected."""
+    digest = hashlib.sha256(_canonical_json(body)).hexdigest()
+    return _canonical_json({**body, "checksum": digest})
 
 
-def _spell(body: dict) -> bytes:
+def _canonical_json(body: dict) -> bytes:
     return json.dumps(body, indent=1, sort_keys=True).encode()
 
 
 def _read_manifest(folder: Path) -> dict:
     file = folder / MANIFEST
     if not file.is_file():
-        raise ModelError(f"{file}: missing, so {folder} is not a whole checkpoint.")
+        raise ModelError(f"{file}: missing, so {folder} is not a complete checkpoint.")
     if file.stat().st_size > LARGEST_MANIFEST:
-        raise ModelError(f"{file}: {file.stat().st_size} bytes is not a manifest of ours.")
+        raise ModelError(f"{file}: {file.stat().st_size} bytes is too large for a manifest.")
     raw = file.read_bytes()
     try:
         manifest = json.loads(raw)
-        stated = {key: value for key, value in manifest.items() if key != "checksum"}
-        whole = _sealed(stated) == raw
-    except (ValueError, AttributeError, RecursionError):  # not UTF-8, not JSON, not a mapping, a nest of brackets
-        whole = False
-    if not whole:
+        body = {key: value for key, value in manifest.items() if key != "checksum"}
+        valid = _with_checksum(body) == raw
+    except (ValueError, AttributeError, RecursionError):  # not UTF-8, not JSON, not a mapping, nested too deeply
+        valid = False
+    if not valid:
         raise ModelError(f"{file}: damaged, it does not agree with its own checksum.")
     if manifest.get("format") != FORMAT:
         raise ModelError(f"{file}: format {manifest.get('format')!r}, this version of Longrun reads format {FORMAT}.")
     if not _well_formed(manifest.get("files")):
-        raise ModelError(f"{file}: its list of files is not one of ours.")
+        raise ModelError(f"{file}: its list of files is malformed.")
     return manifest
 
 
@@ -159,8 +159,9 @@ def _well_formed(files: object) -> bool:
     )
 
 
-def _swap(temporary: Path, target: Path) -> None:
-    """Rename, keeping a folder that already has the name until the new one has it (`entries` finds it meanwhile)."""
+def _replace(temporary: Path, target: Path) -> None:
+    """Rename to `target`. A folder of that name is kept under a second name, which `list_checkpoints` finds, until
+    the new one is in place."""
     replaced = target.with_name(target.name + REPLACED)
     if target.exists():
         if replaced.exists():

@@ -1,4 +1,4 @@
-"""The random number generators that training draws from, as tensors: nothing of them needs pickle."""
+"""The state of the random number generators that training draws from, as tensors, so that no pickle is needed."""
 
 import random
 
@@ -12,7 +12,7 @@ from ..errors import ModelError
 def rng_state() -> dict[str, Tensor]:
     """State of torch's CPU generator, the current CUDA device's, numpy's global one and Python's. Fixed sizes."""
     version, words, gauss = random.getstate()
-    key = np.random.get_state(legacy=False)  # noqa: NPY002 (we record the global generator because others draw from it)
+    key = np.random.get_state(legacy=False)  # noqa: NPY002 (other libraries draw from the global generator)
     state = {
         "torch": torch.get_rng_state(),
         "python": torch.tensor([version, *words]),
@@ -26,9 +26,9 @@ def rng_state() -> dict[str, Tensor]:
 
 
 def set_rng_state(state: dict[str, Tensor]) -> None:
-    """Continue where `rng_state` was taken. A CUDA state is ignored on a machine without CUDA.
+    """Restore the result of `rng_state`. A CUDA state is ignored on a machine without CUDA.
 
-    Raises ModelError if a state is missing or is not one.
+    Raises ModelError if a state is missing or malformed.
     """
     try:
         version, *words = state["python"].tolist()
@@ -44,4 +44,4 @@ def set_rng_state(state: dict[str, Tensor]) -> None:
     except KeyError as error:
         raise ModelError(f"random state: {error} is missing; it has {sorted(state)}.") from error
     except (TypeError, ValueError, RuntimeError, OverflowError, IndexError) as error:
-        raise ModelError(f"random state: not one that this torch and this numpy can continue ({error}).") from error
+        raise ModelError(f"random state: this torch or this numpy cannot restore it ({error}).") from error

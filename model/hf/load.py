@@ -8,7 +8,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from ..checkpoint.state_dict import live_tensors
+from ..checkpoint.state_dict import named_tensors
 from ..errors import ModelError
 from ..factory import build
 from ..transformer import Transformer
@@ -98,7 +98,7 @@ def load_hf(
 def matched(network: Transformer, family: Family, weights: Weights) -> dict[str, tuple[list[str], Rule]]:
     """For each of our tensors the stored ones that it is made of. Raises ModelError unless all are used, once."""
     sources, missing = {}, []
-    for name in live_tensors(network):
+    for name in named_tensors(network):
         rule = family.rule(name)
         assert rule is not None, f"{family.model_type} has no rule for {name}"
         found = [stored_as(name, rule, family, weights) for name in rule.names]
@@ -140,7 +140,7 @@ def repeats_embedding(name: str, network: Transformer, family: Family, sources: 
 @torch.no_grad()
 def fill(network: Transformer, sources: dict[str, tuple[list[str], Rule]], weights: Weights) -> None:
     wrong = []
-    for name, tensor in live_tensors(network).items():
+    for name, tensor in named_tensors(network).items():
         names, rule = sources[name]
         try:
             made = rule.load([weights[name] for name in names], network.shape)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..feed_forward.registry import blocks
 from ..transformer import Transformer
 
 PACKAGE = Path(__file__).resolve().parent.parent  # model/
@@ -22,12 +23,14 @@ START = ("config", "init", "transformer", "pe.registry", "positions.registry")  
 def write_code(model: Transformer, folder: Path) -> dict[str, Any]:
     """Write the code that `model` needs into `folder`; returns its part of config.json."""
     options = model.config
-    plug_ins = sorted({f"{group}.{scheme}" for group, scheme in schemes(options)})
+    block = blocks.resolve(options["model"]["mlp"])
+    plug_ins = sorted({f"{group}.{scheme}" for group, scheme in schemes(options)} | {f"feed_forward.{block['scheme']}"})
     start = [*START, *(["extension.base"] if options.get("extension") else []), *plug_ins]
     modules = closure(start)
     for name in modules:
         if name == "registry":
             text = (TEMPLATES / "registry.py").read_text(encoding="utf-8")
+            text = text.replace("FEED_FORWARD: dict[str, Any] = {}", f"FEED_FORWARD: dict[str, Any] = {block!r}")
         else:
             text = f"# Longrun's model/{name.replace('.', '/')}.py\n" + flattened(name)
         (folder / f"{flat(name)}.py").write_text(text, encoding="utf-8")

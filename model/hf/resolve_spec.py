@@ -24,7 +24,7 @@ def outline(options: Options) -> Outline:
         config,
         kv_heads=shape.kv_heads,
         head_dim=shape.head_dim,
-        hidden=config.hidden_width,
+        ffn_width=config.resolved_ffn_width,
         qkv_bias=config.bias or config.qkv_bias,
     )
     longest = options.get("extension_length") or shape.train_length

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..checkpoint.state_dict import model_tensors
+from ..checkpoint.state_dict import full_state_dict
 from ..errors import ModelError
 from ..transformer import Transformer
 from .config_reader import Settings
@@ -68,7 +68,7 @@ def native(wanted: Outline) -> tuple[Family | None, dict[str, Any]]:
 
 def named(model: Transformer, family: Family | None) -> dict[str, Tensor]:
     """The model's tensors under the family's names."""
-    ours = model_tensors(model)
+    ours = full_state_dict(model)
     if family is None:
         return {f"network.{name}": tensor for name, tensor in ours.items()}
     named: dict[str, Tensor] = {}

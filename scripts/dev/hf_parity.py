@@ -26,7 +26,7 @@ BLOCK = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
     "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
-SIZES = {"layers": 3, "width": 32, "heads": 4, "hidden": 48}
+SIZES = {"layers": 3, "width": 32, "heads": 4, "ffn_width": 48}
 NORMS = {"norm": "layernorm", "bias": True}
 
 
@@ -98,7 +98,7 @@ CASES = [
         "GLM-4-0414 (glm4)",
         "Glm4Config",
         BLOCK | {"head_dim": 8},
-        {"model": SIZES | {"sandwich": True, "qkv_bias": True, "tie": False}, "pe": "chatglm2"},
+        {"model": SIZES | {"post_norm": True, "qkv_bias": True, "tie": False}, "pe": "chatglm2"},
     ),
     Case(
         "GPT-2",
@@ -120,7 +120,8 @@ CASES = [
         "GPTNeoXConfig",
         {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2,
          "intermediate_size": 48, "max_position_embeddings": 64},
-        {"model": SIZES | NORMS | {"heads": 2, "mlp": "gelu", "parallel": True, "tie": False}, "pe": "gpt_neox"},
+        {"model": SIZES | NORMS | {"heads": 2, "mlp": "gelu", "parallel_residual": True, "tie": False},
+         "pe": "gpt_neox"},
     ),
     Case(
         "MPT, 6 heads",

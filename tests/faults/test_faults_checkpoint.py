@@ -120,7 +120,7 @@ def kill_before_every_file_operation(folder: Path, saves: list[int], keep: int, 
                 checkpoint.save(folder, step, net, optimizer, {"step": step}, keep)
             os._exit(0)
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        for path in atomic_dir.entries(folder).values():
+        for path in atomic_dir.list_checkpoints(folder).values():
             atomic_dir.verify(path)
         report.send((operations, assert_stamped(folder)))
     report.send(sorted(path.name for path in folder.iterdir()))

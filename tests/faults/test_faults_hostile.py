@@ -45,7 +45,7 @@ def seal(folder: Path) -> None:
     (folder / "manifest.json").unlink()
     for key in ("files", "format", "checksum"):
         manifest.pop(key)
-    atomic_dir._seal(folder, manifest)
+    atomic_dir._write_manifest(folder, manifest)
 
 
 def as_pickle(marker: Path) -> bytes:
@@ -78,7 +78,7 @@ def test_f15_a_manifest_cannot_name_files_elsewhere(two: Path, name: str):
     manifest = json.loads((two / "2" / "manifest.json").read_text())
     manifest.pop("checksum")
     manifest["files"][name] = {"bytes": 6, "sha256": atomic_dir.checksum(two / "secret")}
-    (two / "2" / "manifest.json").write_bytes(atomic_dir._sealed(manifest))
+    (two / "2" / "manifest.json").write_bytes(atomic_dir._with_checksum(manifest))
     with pytest.raises(ModelError):
         checkpoint.open(two / "2")
 
@@ -93,7 +93,7 @@ def test_f15_a_manifest_cannot_name_files_elsewhere(two: Path, name: str):
         b"\xff\xfe",
         b"1" * 5000,
         *(
-            atomic_dir._sealed(stated)
+            atomic_dir._with_checksum(stated)
             for stated in (
                 {"format": 2, "files": {}},
                 {"format": 1, "files": {}},

@@ -113,7 +113,7 @@ def test_a_checkpoint_of_hugging_face(words: list[str], tmp_path: Path) -> None:
 def begun(source: Path, length: int = 16, extension: dict | None = None, **changes) -> torch.nn.Module:
     options = init_from.describe(source)
     model, pe, positions = (changes.get(key, options[key]) for key in ("model", "pe", "positions"))
-    return init_from.begin(source, length, model, pe, positions, 0, extension)
+    return init_from.init_from_checkpoint(source, length, model, pe, positions, 0, extension)
 
 
 def test_with_another_scheme_the_rest_comes_along(tmp_path: Path) -> None:

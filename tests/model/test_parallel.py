@@ -20,8 +20,8 @@ KINDS = distributed.WRAPPERS
 def test_a_single_process_needs_no_group(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("RANK", raising=False)
     ranks = distributed.setup("cpu")
-    assert ranks == distributed.Ranks(0, 1, 0, torch.device("cpu"))
-    assert ranks.first
+    assert ranks == distributed.DistEnv(0, 1, 0, torch.device("cpu"))
+    assert ranks.is_main
     assert not torch.distributed.is_initialized()
     net = Net()
     assert distributed.wrap(net, ranks) is distributed.wrap(net, ranks, "fsdp") is net
@@ -50,19 +50,19 @@ def test_a_broken_environment_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 def test_an_unknown_kind_is_refused_also_with_one_process():
     with pytest.raises(ModelError, match="ddp, fsdp"):
-        distributed.wrap(Net(), distributed.Ranks(0, 1, 0, torch.device("cpu")), "zero3")
+        distributed.wrap(Net(), distributed.DistEnv(0, 1, 0, torch.device("cpu")), "zero3")
 
 
 def messages() -> dict:
     ranks = distributed.setup("cpu", timeout=30)
     answers = {
-        "ranks": (ranks.rank, ranks.world, ranks.local_rank, str(ranks.device), ranks.first),
+        "ranks": (ranks.rank, ranks.world, ranks.local_rank, str(ranks.device), ranks.is_main),
         "any": (distributed.any_rank(ranks.rank == 1), distributed.any_rank(False)),
         "sum": distributed.sum_scalars([1.0 + ranks.rank, 0.1]),
         "mean": distributed.mean_scalars([float(ranks.rank)]),
         "object": distributed.broadcast_object({"name": "Größe", "from": ranks.rank}),
         "from one": distributed.broadcast_object([ranks.rank] * 5000, source=1)[-1],
-        "none": distributed.broadcast_object(None if ranks.first else "lost"),
+        "none": distributed.broadcast_object(None if ranks.is_main else "lost"),
         "tensors": [t["x"].tolist() for t in distributed.gather_tensors({"x": torch.full((2,), ranks.rank)})],
     }
     distributed.require_same("step", 7)
@@ -125,7 +125,7 @@ def trained(kind: str, name: str, steps: int, folder: str, save_at: int = 0, dro
         losses += distributed.mean_scalars(train(model, optimizer, range(step, step + 1), ranks.rank, ranks.world))
         if step + 1 == save_at:
             checkpoint.save(Path(folder), save_at, model, optimizer, {"step": save_at})
-    weights = {key: distributed.full(p.detach()).tolist() for key, p in net.named_parameters()}
+    weights = {key: distributed.full_tensor(p.detach()).tolist() for key, p in net.named_parameters()}
     draw = torch.rand(()).item()
     distributed.teardown()
     return {"losses": losses, "weights": weights, "first": first, "draw": draw}
@@ -169,10 +169,10 @@ def gradients(kind: str, limit: float) -> tuple[float, list, list[int]]:
         with distributed.accumulate(model, last=micro == 1):
             tokens, targets = (t.chunk(2)[micro] for t in batch(0, ranks.rank, ranks.world))
             (model(tokens, targets) / 2).backward()
-        sizes = [0.0 if p.grad is None else distributed.full(p.grad).sum().item() for p in net.parameters()]
+        sizes = [0.0 if p.grad is None else distributed.full_tensor(p.grad).sum().item() for p in net.parameters()]
         exchanged.append(any(sizes) and distributed.mean_scalars(sizes) == sizes)
     norm = clip_gradients(net, limit)
-    result = [distributed.full(p.grad).tolist() for p in net.parameters()]
+    result = [distributed.full_tensor(p.grad).tolist() for p in net.parameters()]
     distributed.teardown()
     return norm, result, exchanged
 

@@ -99,7 +99,7 @@ class Scalar:
             name, before = f"layers.{n}", xs
             added = self.attention(f"{name}.attention", [self.norm(f"{name}.attention_norm", x) for x in xs])
             xs = [plus(x, self.norm(f"{name}.attention_out_norm", y)) for x, y in zip(xs, added, strict=True)]
-            read = before if self.options.get("parallel") else xs
+            read = before if self.options.get("parallel_residual") else xs
             added = [self.mlp(f"{name}.mlp", self.norm(f"{name}.mlp_norm", x)) for x in read]
             xs = [plus(x, self.norm(f"{name}.mlp_out_norm", y)) for x, y in zip(xs, added, strict=True)]
         head = self.w["embedding.weight" if self.options.get("tie", True) else "head.weight"]
@@ -117,12 +117,12 @@ class Scalar:
         {"bias": True},
         {"qkv_bias": True},
         {"tie": False},
-        {"hidden": 5},
+        {"ffn_width": 5},
         {"head_dim": 3},
         {"norm": "layernorm"},
         {"norm": "layernorm", "bias": True},
-        {"sandwich": True},
-        {"parallel": True},
+        {"post_norm": True},
+        {"parallel_residual": True},
         {"embedding_norm": True},
     ],
     ids=lambda options: "-".join(map(str, options.items())) or "default",
@@ -169,7 +169,7 @@ def test_initialisation_is_what_its_table_says() -> None:
 
 
 def test_layer_norms_begin_with_weights_of_one_and_biases_of_zero() -> None:
-    model = tiny("nope", norm="layernorm", bias=True, embedding_norm=True, sandwich=True)
+    model = tiny("nope", norm="layernorm", bias=True, embedding_norm=True, post_norm=True)
     norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
     assert len(norms) == 4 * SHAPE["layers"] + 2
     assert all((module.weight == 1).all() and (module.bias == 0).all() for module in norms)
@@ -288,7 +288,7 @@ def test_logits_are_float32_whatever_the_weights() -> None:
         ({"width": 30}, r"model.width=30 is not a multiple of model.heads=4.*\n.*model.width=32"),
         ({"kv_heads": 3}, r"model.kv_heads=3 does not divide model.heads=4.*\n.*1, 2, 4"),
         ({"layers": 0}, r"model.layers=0: expected 1 or more"),
-        ({"mlp": "relu"}, r"model.mlp=relu: expected one of swiglu, gelu"),
+        ({"mlp": "relu"}, r"model.mlp=relu: expected one of gelu, gelu_tanh, swiglu\nDid you mean model.mlp=gelu"),
         ({"widht": 32}, r"model.widht=32: unknown option.*\nDid you mean width\?"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

@@ -96,7 +96,7 @@ def test_bipe_reads_one_id_in_the_embedding_and_one_in_attention(pe: str) -> Non
 
 def test_two_ids_are_for_those_that_read_them() -> None:
     for pe in ("rope", "learned", "compose"):
-        with pytest.raises(ModelError, match=f"two numbers, and pe={pe} reads one"):
+        with pytest.raises(ModelError, match=f"two position ids per token, and pe={pe} reads one"):
             model(pe, {"name": "segments", "delimiters": [1]})
     x = text(2, 24)
     one, two = model("rope_2d", "generated_block"), model("rope_2d")

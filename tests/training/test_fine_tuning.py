@@ -127,7 +127,9 @@ def test_an_encoding_of_the_same_scheme_keeps_its_parameters_with_other_options(
     source = run_folder(tmp_path / "source", "fire")
     options = init_from.describe(source)
     other = {**options["pe"], "name": "fire"}
-    begun = init_from.begin(source, 64, options["model"], other, options.get("positions", "contiguous"), 0, None)
+    begun = init_from.init_from_checkpoint(
+        source, 64, options["model"], other, options.get("positions", "contiguous"), 0, None
+    )
     for name, tensor in state(source).items():
         assert torch.equal(begun.state_dict()[name], tensor), name
     assert begun.train_length == 64

@@ -32,7 +32,7 @@ def read(settings: Settings) -> dict[str, Any]:
             "layers": settings.whole("n_layer", "num_hidden_layers"),
             "width": width,
             "heads": settings.whole("n_head", "num_attention_heads"),
-            "hidden": 4 * width,
+            "ffn_width": 4 * width,
             "mlp": "gelu_tanh",
             "tie": settings.flag("tie_word_embeddings", default=True),
             "bias": True,

@@ -41,7 +41,7 @@ def read(settings: Settings) -> dict[str, Any]:
             "heads": heads,
             "kv_heads": settings.whole("multi_query_group_num"),
             "head_dim": settings.whole("kv_channels"),
-            "hidden": settings.whole("ffn_hidden_size"),
+            "ffn_width": settings.whole("ffn_hidden_size"),
             "bias": everywhere,
             "qkv_bias": settings.flag("add_qkv_bias", default=False),
             "tie": settings.flag("tie_word_embeddings", default=False),

@@ -24,7 +24,7 @@ def reader(sandwich: bool) -> Callable[[Settings], dict[str, Any]]:
     def read(settings: Settings) -> dict[str, Any]:
         model = block(settings, eps=1.5625e-07) | {
             "qkv_bias": settings.flag("attention_bias", default=True),
-            "sandwich": sandwich,
+            "post_norm": sandwich,
             "head_dim": settings.whole("head_dim", default=128),
         }
         turning = rotary(settings, model["head_dim"], partial=0.5)

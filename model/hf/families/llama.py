@@ -34,7 +34,7 @@ def block(settings: Settings, tie: bool = False, eps: float = 1e-6) -> dict[str,
         "heads": heads,
         "kv_heads": settings.whole("num_key_value_heads", default=heads),
         "head_dim": settings.whole("head_dim", default=width // heads),
-        "hidden": settings.whole("intermediate_size"),
+        "ffn_width": settings.whole("intermediate_size"),
         "tie": settings.flag("tie_word_embeddings", default=tie),
         "norm_eps": settings.number("rms_norm_eps", default=eps),
     }
@@ -46,7 +46,7 @@ def block_keys(outline: Outline) -> dict[str, Any]:
     return {
         "vocab_size": outline.vocab_size,
         "hidden_size": model.width,
-        "intermediate_size": model.hidden,
+        "intermediate_size": model.ffn_width,
         "num_hidden_layers": model.layers,
         "num_attention_heads": model.heads,
         "num_key_value_heads": model.kv_heads,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ...old_keys import rename_all
 from ..config_reader import Settings
 from ..family import Family, prefixed
 
@@ -11,7 +12,7 @@ KEYS = ("vocab_size", "train_length", "model", "pe", "positions", "extension", "
 def read(settings: Settings) -> dict[str, Any]:
     ours = settings.part("longrun")
     options = {key: ours.get(key) for key in KEYS if key in ours}
-    return options | {key: ours.whole(key) for key in ("vocab_size", "train_length")}
+    return rename_all(options) | {key: ours.whole(key) for key in ("vocab_size", "train_length")}
 
 
 FAMILY = Family("longrun", None, read, None, prefixed("network."))

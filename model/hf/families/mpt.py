@@ -41,7 +41,7 @@ def read(settings: Settings) -> dict[str, Any]:
             "layers": settings.whole("n_layers", "num_hidden_layers"),
             "width": width,
             "heads": settings.whole("n_heads", "num_attention_heads"),
-            "hidden": width * settings.whole("expansion_ratio", default=4),
+            "ffn_width": width * settings.whole("expansion_ratio", default=4),
             "mlp": "gelu",
             "tie": settings.flag("tie_word_embeddings", default=True),
             "norm": "layernorm",

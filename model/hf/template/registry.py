@@ -5,6 +5,7 @@ import inspect
 from typing import Any
 
 Part = str | dict
+FEED_FORWARD: dict[str, Any] = {}  # the options of the feed-forward block, filled in when the folder is written
 
 
 class Registry:
@@ -20,7 +21,7 @@ class Registry:
         raise KeyError(name)
 
     def resolve(self, given: Any) -> dict[str, Any]:
-        return given
+        return FEED_FORWARD if isinstance(given, str) else given
 
     def signature(self, scheme: str) -> dict[str, Any]:
         """Keyword options of the constructor."""
