@@ -1,4 +1,4 @@
-"""Longrun's models: `from model import build, load`. Imported when first used, because torch takes its time."""
+"""Longrun's models: `from model import build, load`. Loaded on first use, because torch takes seconds to import."""
 
 
 def __getattr__(name: str):

@@ -1,9 +1,9 @@
-"""Several processes as one: what `torchrun` starts becomes ranks that agree.
+"""Training and evaluation in several processes (ranks), started by torchrun.
 
-    torchrun --nproc-per-node 2 train.py ...        or plain `python train.py`, which is a world of 1
+    torchrun --nproc-per-node 2 train.py ...        or plain `python train.py`, a world of 1
 
-Every function works in a world of 1 without a process group, so the training loop has no branch for it. Messages that
-are not gradients travel as JSON or numbers over gloo on the CPU, also beside NCCL: no pickle, no GPU synchronisation.
+Every function works in a world of 1 without a process group, so the training loop has no branch for it. Messages other
+than gradients are JSON or numbers, sent over gloo on the CPU even if NCCL is in use: no pickle, no GPU synchronisation.
 """
 
 import ctypes
@@ -27,6 +27,8 @@ from .errors import ModelError
 
 @dataclass(frozen=True)
 class DistEnv:
+    """The place of this process in the world."""
+
     rank: int
     world: int
     local_rank: int
@@ -34,40 +36,41 @@ class DistEnv:
 
     @property
     def is_main(self) -> bool:
-        """The rank that writes files and prints."""
+        """True on the rank that writes files and prints."""
         return self.rank == 0
 
 
 def setup(device: str = "auto", timeout: float = 600.0) -> DistEnv:
-    """Join the process group that torchrun's environment describes; without torchrun a world of 1 and no group.
+    """Join the process group of torchrun's environment; without torchrun, a world of 1 and no group.
 
-    device: "auto" (CUDA if there is any, else the CPU), "cpu", "cuda", "mps".
-    timeout: seconds after which a rank that waits for one that hangs gives up.
+    device: "auto" (CUDA if available, else the CPU), "cpu", "cuda", "mps".
+    timeout: seconds that a rank waits for another one.
+    Raises ModelError if the device does not exist.
     """
     kind = _device_kind(device)
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return DistEnv(0, 1, 0, torch.device(kind))
-    _stop_with_the_launcher()
+    _exit_with_the_launcher()
     rank, world, local = (_number(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    where = torch.device(kind)
+    place = torch.device(kind)
     if kind == "cuda":
         if local >= torch.cuda.device_count():
             raise ModelError(
                 f"LOCAL_RANK={local}: this machine has {torch.cuda.device_count()} CUDA devices.\n"
                 f"Start at most that many processes on it: torchrun --nproc-per-node {torch.cuda.device_count()}"
             )
-        where = torch.device("cuda", local)
-        torch.cuda.set_device(where)
+        place = torch.device("cuda", local)
+        torch.cuda.set_device(place)
     backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backend, rank=rank, world_size=world, timeout=timedelta(seconds=timeout))
-    return DistEnv(rank, world, local, where)
+    return DistEnv(rank, world, local, place)
 
 
 def teardown() -> None:
-    """Leave the process group. Not in a `finally`: a rank that failed must die, not wait here for the others."""
+    """Leave the process group. Not for a `finally`: a failed rank must exit without waiting for the others."""
     if dist.is_initialized():
-        # DDP keeps its group alive. If it were the last to let go, it would join gloo's thread while holding the
-        # interpreter lock, which that thread may be waiting for: a deadlock at the end of a run (seen in torch 2.13).
+        # DDP holds a reference to its group. If that were the last one, its destructor would join gloo's thread while
+        # holding the interpreter lock, which that thread may wait for: a deadlock at exit (seen in torch 2.13).
         _left_groups.append(dist.group.WORLD)
         dist.destroy_process_group()
 
@@ -84,12 +87,12 @@ def world_size() -> int:
 
 
 def barrier() -> None:
-    """Wait until every rank is here."""
+    """Wait until every rank calls it."""
     any_rank(False)
 
 
 def any_rank(flag: bool) -> bool:
-    """True on all ranks if `flag` is true on at least one: a signal, a loss that is not finite."""
+    """True on all ranks if `flag` is true on at least one, for example after a signal."""
     return sum_scalars([float(flag)])[0] > 0
 
 
@@ -103,7 +106,7 @@ def sum_scalars(values: Sequence[float]) -> list[float]:
 
 
 def max_scalar(value: float) -> float:
-    """The largest value of any rank."""
+    """The largest value over the ranks."""
     if not dist.is_initialized():
         return value
     largest = torch.tensor(value, dtype=torch.float64)
@@ -112,7 +115,7 @@ def max_scalar(value: float) -> float:
 
 
 def sum_tensor(tensor: Tensor) -> None:
-    """Add up a CPU tensor over the ranks, in place."""
+    """Sum a CPU tensor over the ranks, in place."""
     if dist.is_initialized():
         dist.all_reduce(tensor)
 
@@ -122,7 +125,7 @@ def mean_scalars(values: Sequence[float]) -> list[float]:
 
 
 def broadcast_object(value: Any, source: int = 0) -> Any:
-    """The `value` of rank `source`, which must be JSON-able, on every rank. (Tuples come back as lists.)"""
+    """The JSON-serialisable `value` of rank `source`, on every rank. Tuples become lists."""
     if not dist.is_initialized():
         return value
     payload = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
@@ -135,35 +138,35 @@ def broadcast_object(value: Any, source: int = 0) -> Any:
 
 
 def gather_tensors(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The CPU tensors of every rank, by rank; names, shapes and dtypes must be the same on all of them."""
+    """The CPU tensors of every rank, by rank. Names, shapes and dtypes must be the same on all ranks."""
     if not dist.is_initialized():
         return [tensors]
     gathered: list[dict[str, Tensor]] = [{} for _ in range(world_size())]
     for name in sorted(tensors):
         parts = [torch.empty_like(tensors[name]) for _ in gathered]
         dist.all_gather(parts, tensors[name])
-        for mine, part in zip(gathered, parts, strict=True):
-            mine[name] = part
+        for of_rank, part in zip(gathered, parts, strict=True):
+            of_rank[name] = part
     return gathered
 
 
 def require_same(what: str, value: object) -> None:
-    """RuntimeError on every rank unless all have the same JSON-able `value`, say the step that they resume from."""
-    first = broadcast_object(value)
-    mine = json.loads(json.dumps(value))
-    if any_rank(first != mine):
-        raise RuntimeError(f"{what}: rank 0 has {first!r}, rank {rank()} has {mine!r}; ranks must agree.")
+    """Raises RuntimeError on every rank unless all have the same JSON-serialisable `value`. what: its description."""
+    expected = broadcast_object(value)
+    own = json.loads(json.dumps(value))
+    if any_rank(expected != own):
+        raise RuntimeError(f"{what}: rank 0 has {expected!r}, rank {rank()} has {own!r}; ranks must agree.")
 
 
 def wrap(model: nn.Module, ranks: DistEnv, kind: str = "ddp") -> nn.Module:
-    """The model whose backward averages gradients over the ranks. In a world of 1 it is the model itself.
+    """A model whose backward pass averages gradients over the ranks; `model` itself in a world of 1.
 
-    "ddp"   every rank holds the whole model; the result is a wrapper, `model` keeps its parameters
-    "fsdp"  every rank holds a shard of each of model.layers and of the rest; `model` itself is changed. Build the
-            optimizer after it. Every call of the model is then a collective one.
+    "ddp"   every rank holds all parameters; the result is a wrapper, and `model` keeps its parameters
+    "fsdp"  every rank holds a shard of each of model.layers and of the rest; `model` is changed in place. Build the
+            optimizer afterwards. Every call of the model is a collective operation.
     """
     if kind not in WRAPPERS:
-        raise ModelError(f"parallel={kind}: unknown. Known: {', '.join(WRAPPERS)}.")
+        raise ModelError(f"data_parallel={kind}: expected one of {', '.join(WRAPPERS)}.")
     return model if ranks.world == 1 else WRAPPERS[kind](model, ranks)
 
 
@@ -177,28 +180,30 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def accumulate(model: nn.Module, last: bool) -> AbstractContextManager:
-    """Around forward and backward of one of several micro-batches: gradients are exchanged only after the `last`."""
-    exchange = getattr(model, "set_requires_gradient_sync", None)  # FSDP
-    if exchange is not None:
-        exchange(last)
+    """The context of forward and backward of one micro-batch: gradients are exchanged only after the `last`."""
+    set_gradient_sync = getattr(model, "set_requires_gradient_sync", None)  # FSDP
+    if set_gradient_sync is not None:
+        set_gradient_sync(last)
     if isinstance(model, DistributedDataParallel) and not last:
         return model.no_sync()
     return nullcontext()
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether FSDP gave each rank a part of the parameters."""
+    """True if FSDP shards the parameters over the ranks."""
     return any(hasattr(p, "full_tensor") for p in model.parameters())
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """The whole of a tensor of which FSDP gave this rank a shard; other tensors as they are. Collective."""
-    gather = getattr(tensor, "full_tensor", None)  # a DTensor's; to import its module costs a second that few runs need
+    """The unsharded tensor of an FSDP shard; other tensors unchanged. Collective."""
+    gather = getattr(
+        tensor, "full_tensor", None
+    )  # of a DTensor; importing its module takes a second that few runs need
     return tensor if gather is None else gather()
 
 
 def shard_like(tensor: Tensor, reference: Tensor) -> Tensor:
-    """A whole `tensor` placed as `reference` is: on its device, and under FSDP this rank's shard of it."""
+    """An unsharded `tensor` on the device of `reference`; under FSDP, this rank's shard of it."""
     placed = tensor.to(reference.device)
     mesh, placements = getattr(reference, "device_mesh", None), getattr(reference, "placements", None)
     if mesh is None:
@@ -220,16 +225,19 @@ def _fsdp(model: nn.Module, ranks: DistEnv) -> nn.Module:
     scalars = [name for name, p in model.named_parameters() if p.ndim == 0]
     if scalars:
         raise ModelError(
-            f"parallel=fsdp: {', '.join(scalars)} cannot be sharded, having no dimension. Use parallel=ddp."
+            f"data_parallel=fsdp: {', '.join(scalars)} cannot be sharded, having no dimension.\nTry data_parallel=ddp"
         )
     mesh = init_device_mesh(ranks.device.type, (ranks.world,))
     marks = {name: dict(vars(p)) for name, p in model.named_parameters()}
     for layer in getattr(model, "layers", []):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    for name, p in model.named_parameters():  # sharding makes new parameters, which would forget `no_decay`
+    for (
+        name,
+        p,
+    ) in model.named_parameters():  # sharding replaces the parameters, and with them attributes such as `no_decay`
         vars(p).update(marks[name])
-    for method in ("loss", "nll", "nll_and_correct", "last_logits"):  # ways into the model other than calling it
+    for method in ("loss", "nll", "nll_and_correct", "last_logits"):  # entry points other than `forward`
         if hasattr(model, method):
             register_fsdp_forward_method(model, method)
     return model
@@ -243,7 +251,7 @@ def _device_kind(device: str) -> str:
     if device == "auto":
         return "cuda" if present["cuda"] else "cpu"
     if device not in present:
-        raise ModelError(f"device={device}: unknown. Known: auto, {', '.join(present)}.")
+        raise ModelError(f"device={device}: expected one of auto, {', '.join(present)}.")
     if not present[device]:
         raise ModelError(
             f"device={device}: {_why_missing(device)}.\nUse device=auto: CUDA if there is any, else the CPU."
@@ -261,9 +269,9 @@ def _why_missing(device: str) -> str:
     return "torch finds no GPU on this machine; `nvidia-smi` shows whether the driver does"
 
 
-def _stop_with_the_launcher() -> None:
-    """Let the kernel send SIGTERM when torchrun is gone. Killed, or hit by a signal that it was not told to handle
-    (--signals-to-handle), it would leave its ranks running."""
+def _exit_with_the_launcher() -> None:
+    """Let the kernel send SIGTERM to this rank when torchrun exits. A torchrun that is killed, or receives a signal
+    outside --signals-to-handle, would leave its ranks running."""
     if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
         ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGTERM))
@@ -272,5 +280,5 @@ def _stop_with_the_launcher() -> None:
 def _number(name: str) -> int:
     value = os.environ.get(name, "")
     if not value.isdigit():
-        raise ModelError(f"{name}={value!r} in the environment: a number is needed. Start several ranks with torchrun.")
+        raise ModelError(f"{name}={value!r} in the environment: expected a number.\nStart several ranks with torchrun")
     return int(value)

@@ -1,2 +1,2 @@
 class ModelError(ValueError):
-    """The user asked the model for something it cannot do; the message names the option and the remedy."""
+    """A mistake in the options of a model or in its files. The message names the option or file and a remedy."""

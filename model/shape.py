@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """What a plug-in's constructor may know of the model it is built for."""
+    """The sizes of the model that the constructor of a plug-in may depend on."""
 
     width: int
     heads: int

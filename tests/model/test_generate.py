@@ -14,7 +14,7 @@ from longrun.base.errors import ConfigError
 from model import build
 from model.checkpoint import files as checkpoint
 from model.errors import ModelError
-from model.generate import choose, generate, limited, stream
+from model.generate import generate, sample, stream, truncate
 from model.pe.registry import names
 from model.transformer import Transformer
 from scripts import generate as script
@@ -125,12 +125,12 @@ def test_frequencies_are_the_models_probabilities() -> None:
     logits = torch.tensor([[2.0, 0.0, -1.0, 1.0, 0.5, -8.0]])
     many = logits.expand(40_000, -1)
     for temperature in (0.7, 1.0, 2.0):
-        counts = choose(many, temperature, None, None, seeded(0)).bincount(minlength=6) / 40_000
+        counts = sample(many, temperature, None, None, seeded(0)).bincount(minlength=6) / 40_000
         assert torch.allclose(counts, torch.softmax(logits[0] / temperature, 0), atol=0.012)
-    kept = choose(many, 1.0, 3, None, seeded(0)).unique().tolist()
+    kept = sample(many, 1.0, 3, None, seeded(0)).unique().tolist()
     assert kept == [0, 3, 4]
-    assert choose(many, 1.0, None, 0.6, seeded(0)).unique().tolist() == [0, 3]  # 0.56 + 0.21
-    assert choose(many, 0, None, None, None).unique().tolist() == [0]
+    assert sample(many, 1.0, None, 0.6, seeded(0)).unique().tolist() == [0, 3]  # 0.56 + 0.21
+    assert sample(many, 0, None, None, None).unique().tolist() == [0]
 
 
 laws = st.lists(st.floats(0.0, 1.0, width=32), min_size=1, max_size=30).filter(lambda law: sum(law) > 1e-3)
@@ -142,7 +142,7 @@ def test_what_is_left_is_the_fewest_and_likeliest(law: list[float], k: int, p: f
     whole = torch.tensor([law], dtype=torch.float64)
     whole = whole / whole.sum()
     for top_k, top_p in ((k, None), (None, p), (k, p)):
-        left = limited(whole, top_k, top_p)[0]
+        left = truncate(whole, top_k, top_p)[0]
         kept = left > 0
         assert torch.equal(left[kept], whole[0][kept])
         assert kept.any()
