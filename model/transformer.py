@@ -5,8 +5,8 @@
     x = x + mlp(norm(x))            for every layer
     logits = norm(x) W^T
 
-`ModelConfig` has the variants of this that well-known models use: LayerNorm, norms also behind the two blocks or after
-the embedding, both blocks reading the same x.
+`ModelConfig` has the variants of well-known models: LayerNorm, further norms after the two blocks or after the
+embedding, two blocks in parallel that read the same x.
 
 Shapes: B batch, T tokens, D width, V vocabulary.
 """
@@ -42,7 +42,7 @@ class ForwardState:
     context: Context
     shared: list[SharedAcrossLayers]  # one per encoding of the model
     cache: KVCache | None
-    num_last: int | None = None  # the last layer computes the outputs of so many last tokens; None: of all
+    num_last: int | None = None  # number of last tokens whose outputs the last layer computes; None: all
 
 
 class Layer(nn.Module):
@@ -152,7 +152,10 @@ class Transformer(nn.Module):
         return token_nll(x, self.output_weight, targets), token_correct(x, self.output_weight, targets)
 
     def _scored(self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Outputs (n, D) and targets (n,) of the scored tokens. The last layer skips all tokens before the first."""
+        """Outputs (n, D) and targets (n,) of the scored tokens.
+
+        The last layer computes nothing for the tokens before the first scored one.
+        """
         scored = targets != UNSCORED
         columns = scored.any(0).nonzero()
         num_last = scored.shape[1] - int(columns[0]) if len(columns) else 1

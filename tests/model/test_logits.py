@@ -9,8 +9,8 @@ from model.pe.fire import Fire
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """(queries, keys) of each time that FIRE computed its biases."""
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(queries, keys) of each call of FIRE's `bias`."""
     sizes, compute = [], Fire.bias
 
     def bias(encoding: Fire, block: Block) -> torch.Tensor:
@@ -21,23 +21,23 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return sizes
 
 
-def test_once_for_all_layers(asked: list):
+def test_once_for_all_layers(calls: list):
     model, x = tiny("fire"), tokens(2, 41)
     model(x[:, :-1], x[:, 1:])
-    assert asked == [(40, 40)]
+    assert calls == [(40, 40)]
 
 
-def test_in_pieces_where_memory_is_short(asked: list, monkeypatch: pytest.MonkeyPatch):
+def test_chunked_prefill_where_memory_is_short(calls: list, monkeypatch: pytest.MonkeyPatch):
     model, x = tiny("fire"), tokens(2, 40)
     monkeypatch.setattr("model.attention.logits.CHUNK", 1)
     monkeypatch.setattr("model.attention.logits.MAX_MASK_BYTES", 4 * 16 * 40 * model.shape.heads)  # 16 queries
     with torch.no_grad():
         model(x)
-    assert asked == [(16, 16), (16, 32), (8, 40)]
+    assert calls == [(16, 16), (16, 32), (8, 40)]
 
 
-def test_block_by_block_in_every_layer_where_gradients_are_wanted_and_memory_is_short(
-    asked: list, monkeypatch: pytest.MonkeyPatch
+def test_tile_by_tile_in_every_layer_where_gradients_are_needed_and_memory_is_short(
+    calls: list, monkeypatch: pytest.MonkeyPatch
 ):
     """A cache would not carry gradients."""
     model, x = tiny("fire"), tokens(2, 41)
@@ -45,4 +45,4 @@ def test_block_by_block_in_every_layer_where_gradients_are_wanted_and_memory_is_
     monkeypatch.setattr("model.attention.logits.MAX_MASK_BYTES", 1)
     monkeypatch.setattr("model.attention.dispatch.CHUNK", 16)
     model(x[:, :-1], x[:, 1:]).backward()
-    assert asked == [(16, 16), (16, 32), (8, 40)] * len(model.layers)
+    assert calls == [(16, 16), (16, 32), (8, 40)] * len(model.layers)
