@@ -56,6 +56,8 @@ def schemes(options: Any, group: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(options, dict):
         if group and "scheme" in options:
             yield group, options["scheme"]
+            if isinstance(options.get("part"), str):  # an extension with a scheme of model/pe
+                yield "pe", options["part"]
         for key, value in options.items():
             yield from schemes(value, key if key in ("pe", "positions", "extension") else group)
     elif isinstance(options, list):

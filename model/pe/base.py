@@ -186,6 +186,10 @@ class PositionEncoding(nn.Module):
         """How many keys back a query can see at most (itself included), if there is such a bound."""
         return None
 
+    def by_token_index(self) -> "PositionEncoding":
+        """This encoding with keys counted by token index, for position plans with gaps; itself if it counts no keys."""
+        return self
+
     @property
     def primary_axis(self) -> int:
         """Which of two ids a token is the position that `max_positions` is about."""

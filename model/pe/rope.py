@@ -21,7 +21,9 @@ class Rope(PositionEncoding):
 
     relative = True
     cacheable_keys = True
-    plain = True  # a rotation of queries and keys by their positions and nothing else: regions may be put over it
+    is_pure_rotation = (
+        True  # rotates queries and keys by their positions and does nothing else; region schemes need that
+    )
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], partial: float):
         super().__init__(shape)

@@ -17,7 +17,7 @@ class Rope2d(Rope):
     turn. Pairs are (c, c + d/4) within a half, exponents count over a half.
     """
 
-    cacheable_keys = plain = False
+    cacheable_keys = is_pure_rotation = False
     position_axes = (0, 1)
 
     def __init__(self, shape: Shape, *, base: float):

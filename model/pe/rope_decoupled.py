@@ -21,7 +21,7 @@ class RopeDecoupled(Rope):
     channels: extra channels a head.
     """
 
-    cacheable_keys = plain = False
+    cacheable_keys = is_pure_rotation = False
     per_layer = True
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], channels: int):

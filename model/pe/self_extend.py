@@ -1,3 +1,6 @@
+import math
+from typing import Any
+
 from torch import Tensor
 
 from ..registry import Part
@@ -24,6 +27,18 @@ class SelfExtend(Regions):
         self.window, self.group = keys(window, shape, "pe.window"), group
         require(self.window >= 1, f"pe.window={window}: distances are exact below the window.\nTry pe.window=0.25")
         require(group >= 1, f"pe.group={group}: positions in a group, 1 or more.\nTry pe.group=8")
+
+    @classmethod
+    def options_for_length(cls, shape: Shape, options: dict[str, Any], length: int) -> dict[str, Any]:
+        """Where `group` is null: the smallest that keeps all distances within half of the training length.
+
+        The paper found that to work. Nothing is grouped up to the training length.
+        """
+        if options["group"] is not None:
+            return options
+        window = keys(options["window"], shape, "pe.window")
+        available = max(1, shape.train_length // 2 - window)
+        return options | {"group": 1 if length <= shape.train_length else math.ceil((length - window) / available)}
 
     def query_maps(self, positions: Tensor) -> list[Tensor]:
         return [positions, positions // self.group + (self.window - self.window // self.group)]

@@ -2,7 +2,7 @@ import torch
 from torch import Tensor
 
 from ..shape import Shape
-from .base import DistanceBias, distances, require
+from .base import Block, DistanceBias, PositionEncoding, distances, require
 
 
 class Window(DistanceBias):
@@ -22,6 +22,28 @@ class Window(DistanceBias):
     def table(self, n: int, device: torch.device | None = None) -> Tensor:
         distance = distances(n, device)[None]
         return torch.where(distance < self.size, 0.0, float("-inf"))
+
+    def window_size(self) -> int:
+        return self.size
+
+    def by_token_index(self) -> PositionEncoding:
+        return TokenWindow(self.shape, self.size)
+
+
+class TokenWindow(PositionEncoding):
+    """A window over the last `size` tokens, whatever their positions, for position plans with gaps or fractions."""
+
+    relative = True
+
+    def __init__(self, shape: Shape, size: int):
+        super().__init__(shape)
+        self.size = size
+
+    def bias(self, block: Block) -> Tensor:
+        device = block.context.positions.device
+        i = torch.arange(block.rows.start, block.rows.stop, device=device)[:, None]
+        j = torch.arange(block.columns.start, block.columns.stop, device=device)
+        return torch.where(i - j < self.size, 0.0, float("-inf"))[None, None]
 
     def window_size(self) -> int:
         return self.size

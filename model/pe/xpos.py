@@ -20,7 +20,7 @@ class Xpos(Rope):
     centred on its first query: exact, because a common centre cancels, and no factor leaves the range of float32.
     """
 
-    plain = False
+    is_pure_rotation = False
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], gamma: float, span: float):
         super().__init__(shape, base=base, layout=layout, partial=1.0)

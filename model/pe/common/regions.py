@@ -25,7 +25,7 @@ class Regions(PositionEncoding):
     def __init__(self, shape: Shape, *, rope: Any):
         super().__init__(shape)
         require(
-            isinstance(rope, Rope) and rope.plain,
+            isinstance(rope, Rope) and rope.is_pure_rotation,
             f"pe.rope={type(rope).__name__.lower()}: regions need an encoding that does nothing but rotate.\n"
             f"Try pe.rope=rope",
         )
@@ -35,6 +35,11 @@ class Regions(PositionEncoding):
     @classmethod
     def for_layers(cls, shape: Shape, options: dict[str, Any]) -> list[PositionEncoding]:
         return super().for_layers(shape, options | {"rope": encodings_for(shape, options["rope"])[0]})
+
+    @classmethod
+    def options_for_length(cls, shape: Shape, options: dict[str, Any], length: int) -> dict[str, Any]:
+        """Options for a trained model that is to serve `length` tokens: null options that depend on it are filled."""
+        return options
 
     def query_maps(self, positions: Tensor) -> list[Tensor]:
         """Where the queries at these positions (B|1, T) are taken to be, in each region."""
