@@ -30,7 +30,7 @@ from .feed_forward.block import MLP
 from .loss import UNSCORED, mean_nll, token_hits, token_nll
 from .norm import norm
 from .pe.base import Context, Encodings, PositionEncoding
-from .positions.base import PositionPlan, Sequences
+from .positions.base import PositionPlan, SequenceBatch
 from .shape import Shape
 
 
@@ -115,7 +115,7 @@ class Transformer(nn.Module):
 
         targets: int64 (B, T), UNSCORED where not scored.  cache: tokens continue what it holds.
         documents: (B, T) number of the document of each token, for packed rows: attention stays inside a document.
-        generator: what a random position plan draws from (see `positions.base.Drawn`).
+        generator: what a random position plan draws from (see `positions.base.RandomPlan`).
         """
         if targets is None:
             return F.linear(self.hidden(tokens, cache, documents, generator), self.output_weight).float()
@@ -277,7 +277,7 @@ class Transformer(nn.Module):
         """Positions of all `total` tokens (B|1, total), those in the cache included."""
 
         def planned(length: int) -> Tensor:
-            of = Sequences(len(tokens), tokens.device, self.training, generator, tokens, documents)
+            of = SequenceBatch(len(tokens), tokens.device, self.training, generator, tokens, documents)
             return self.plan.positions(length, of)
 
         if cache is not None:

@@ -13,10 +13,10 @@ from .window import keys
 class LeakyRerope(Regions):
     """Leaky ReRoPE (Su 2023, kexue.fm/archives/9708): past the window w distances are w + (i - j - w) / factor.
 
-    To meet no new angle the longest distance should stay below the training length L: factor (L - w) above T - w.
+    No angle is new if the longest distance stays below the training length L: factor (L - w) above T - w.
 
     window: w, keys, or a share of the training length if below 1.
-    factor: how many times slower distances grow past it.
+    factor: divisor of distances past the window.
     """
 
     relative = True

@@ -13,10 +13,10 @@ from .common.rotation import Rotation, angles
 class Pope(PositionEncoding):
     """PoPE, polar coordinates (2509.10534): logits sum_c sp(q_c) sp(k_c) cos((i - j) theta_c - delta_c).
 
-    sp is softplus. What a channel says is a magnitude and where it is is an angle, so content and position do not
-    mix as in RoPE. Every channel has a frequency, theta_c = base^(-c/d); queries and keys become twice as wide.
+    sp is softplus. The content of a channel is a magnitude and its position is an angle, so the two do not mix as in
+    RoPE. Every channel has a frequency, theta_c = base^(-c/d); queries and keys become twice as wide.
 
-    delta: learned, a number a head and channel, shared by the layers; starts at 0 and is clipped to [-2 pi, 0].
+    delta: learned, one number per head and channel, shared by the layers; starts at 0 and is clipped to [-2 pi, 0].
     """
 
     relative = True
@@ -46,6 +46,6 @@ class Pope(PositionEncoding):
 
 
 def _polar(x: Tensor, angle: Rotation) -> Tensor:
-    """Magnitudes softplus(x) at these angles, as (x, y): (B, H, T, d) -> (B, H, T, 2d)."""
+    """Vectors of magnitude softplus(x) at these angles, as (x, y): (B, H, T, d) -> (B, H, T, 2d)."""
     size = nn.functional.softplus(x.float())
     return torch.cat((size * angle.cos, size * angle.sin), -1).to(x.dtype)

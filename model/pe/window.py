@@ -8,8 +8,8 @@ from .base import Block, DistanceBias, PositionEncoding, distances, require
 class Window(DistanceBias):
     """Sliding-window attention (2004.05150, Mistral): a query sees the last `size` keys, itself included.
 
-    Nothing else tells positions apart: it is mostly a part of a composition, and the windowed control of evaluations. A
-    stack of N layers still sees N * (size - 1) tokens back.
+    It does not otherwise distinguish positions. It is mostly a part of a composition, and the windowed control of
+    evaluations. N layers together still see N * (size - 1) tokens back.
 
     size: keys, or a share of the training length if below 1; null is the training length.
     """
@@ -50,7 +50,7 @@ class TokenWindow(PositionEncoding):
 
 
 def keys(size: int | float | None, shape: Shape, option: str = "pe.size") -> int:
-    """A number of keys: `size` itself, or a share of the training length if below 1, or all of it if null."""
+    """A number of keys: `size` itself, that share of the training length if below 1, or all of it if null."""
     if size is None:
         return shape.train_length
     share = 0 < size < 1
