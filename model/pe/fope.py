@@ -4,7 +4,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..precision import exact_device
 from ..shape import Shape
 from .base import Context, PositionEncoding, TokenState, require
 from .common.rotation import Rotation, angles, rotate
@@ -61,7 +60,7 @@ class Fope(PositionEncoding):
 
     def prepare(self, context: Context) -> Rotation:
         device = context.positions.device
-        waves = angles(context.positions, torch.tensor(self.theta, device=exact_device(device), dtype=torch.float64))
+        waves = angles(context.positions, torch.tensor(self.theta, dtype=torch.float64))
         mixture = self.mixture(device)
         unrotated = self.shape.head_dim // 2 - self.series
         cos = nn.functional.pad(waves.cos @ mixture[0], (0, unrotated), value=1.0)  # (B|1, H_kv, T, d/2)

@@ -4,10 +4,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..precision import exact_device
 from ..shape import Shape
 from .base import Context, PositionEncoding, TokenState, require
-from .common.rotation import Rotation, angles
+from .common.rotation import Rotation, angles, frequencies
 
 
 class Pope(PositionEncoding):
@@ -31,9 +30,10 @@ class Pope(PositionEncoding):
         nn.init.zeros_(self.delta)
 
     def prepare(self, context: Context) -> Rotation:
-        d = self.shape.head_dim
-        exponent = torch.arange(d, device=exact_device(context.positions.device), dtype=torch.float64) / d
-        return angles(context.positions, self.base**-exponent)  # (B|1, 1, T, d)
+        positions = context.positions
+        return angles(
+            positions, frequencies(self.base, self.shape.head_dim, positions.device, step=1)
+        )  # (B|1, 1, T, d)
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         at = prepared.last(context.queries)

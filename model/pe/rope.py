@@ -3,10 +3,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..precision import exact_device
 from ..shape import Shape
 from .base import Context, PositionEncoding, TokenState, require
-from .common.rotation import angles, rotate
+from .common.rotation import angles, frequencies, rotate
 from .common.scaling import Scaling
 
 
@@ -42,8 +41,7 @@ class Rope(PositionEncoding):
 
     def frequencies(self, device: torch.device | None = None) -> Tensor:
         """Radians per position of each pair, float64 (r/2,)."""
-        exponent = torch.arange(0, self.rotated, 2, device=exact_device(device), dtype=torch.float64) / self.rotated
-        return self.base**-exponent
+        return frequencies(self.base, self.rotated, device)
 
     def scaled(self, context: Context) -> tuple[Tensor, float]:
         """The frequencies after context extension, and the amplitude of cos and sin."""

@@ -4,9 +4,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..precision import exact_device
+from ..precision import exact
 from ..shape import Shape
 from .base import Context, PositionEncoding, require
+from .common.rotation import frequencies
 
 
 class Sinusoidal(PositionEncoding):
@@ -35,8 +36,6 @@ class Sinusoidal(PositionEncoding):
 
 def sinusoids(positions: Tensor, width: int, base: float = 10000.0, layout: str = "concatenated") -> Tensor:
     """Sines and cosines of positions (...), float32 (..., width). Angles are float64: float32 is too coarse far out."""
-    exact = exact_device(positions.device)
-    exponent = torch.arange(0, width, 2, device=exact, dtype=torch.float64) / width
-    angle = positions.to(exact).double()[..., None] * base**-exponent
+    angle = exact(positions)[..., None] * frequencies(base, width, positions.device)
     parts = [part.float().to(positions.device) for part in (angle.sin(), angle.cos())]
     return torch.stack(parts, -1).flatten(-2) if layout == "interleaved" else torch.cat(parts, -1)

@@ -28,9 +28,7 @@ class Segments(PositionPlan):
         self.delimiters = delimiters
         self.longest = shape.train_length if longest is None else longest
         if self.longest < 1:
-            raise ModelError(
-                f"positions.longest={longest}: expected 1 or more.\nTry positions.longest=64"
-            )
+            raise ModelError(f"positions.longest={longest}: expected 1 or more.\nTry positions.longest=64")
 
     def end(self, length: int, training: bool, which: int = 0) -> int:
         return min(length, self.longest) if which == 0 else length

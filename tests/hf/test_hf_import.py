@@ -280,7 +280,7 @@ def test_tensors_of_other_sizes_are_named(llama: Path) -> None:
         ({"quantization_config": {"bits": 4}}, r"quantization_config.*\nUse the unquantised"),
         ({"hidden_act": "gelu"}, r'hidden_act="gelu", expected "silu"'),
         ({"hidden_size": "32"}, r'hidden_size="32", expected a whole number'),
-        ({"num_hidden_layers": None}, r"says nothing about num_hidden_layers"),
+        ({"num_hidden_layers": None}, r"has no num_hidden_layers"),
         ({"rms_norm_eps": -1}, r"rms_norm_eps=-1, expected a number above 0"),
         ({"attention_bias": True}, r"mlp_bias=null, expected true|mlp_bias=false, expected true"),
         ({"rope_parameters": {"rope_type": "proportional"}}, r"rope_type=proportional.*\nThere are: default, linear"),

@@ -1,4 +1,4 @@
-"""Plug-ins of a model whose options are all settled: what `model/registry.py` is where YAML files and choices are."""
+"""Plug-ins of a model whose options are all resolved: replaces `model/registry.py`, without YAML files and checks."""
 
 import importlib
 from typing import Any

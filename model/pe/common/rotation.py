@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...precision import exact
+from ...precision import exact, exact_device
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,15 @@ class Rotation:
 
     def last(self, n: int) -> "Rotation":
         return Rotation(self.cos[:, :, -n:], self.sin[:, :, -n:])
+
+
+def frequencies(base: float, channels: int, device: torch.device | None, step: int = 2) -> Tensor:
+    """base^(-c / channels) for c = 0, step, 2 step, ...: float64 (channels / step,), radians per position.
+
+    On a device without float64 the result is on the CPU, as `angles` expects.
+    """
+    exponent = torch.arange(0, channels, step, device=exact_device(device), dtype=torch.float64) / channels
+    return base**-exponent
 
 
 def angles(
