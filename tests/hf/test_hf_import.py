@@ -261,7 +261,7 @@ def test_tensors_that_are_missing_or_left_over_are_all_named(llama: Path) -> Non
         load_hf(llama)
     said = str(refused.value)
     assert "missing: model.layers.1.mlp.up_proj.weight, model.norm.weight" in said
-    assert "no place in our model: model.layers.0.self_attn.q_norm.weight" in said
+    assert "not part of the model: model.layers.0.self_attn.q_norm.weight" in said
 
 
 def test_tensors_of_other_sizes_are_named(llama: Path) -> None:
