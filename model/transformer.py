@@ -30,7 +30,7 @@ from .feed_forward.registry import create as create_feed_forward
 from .loss import UNSCORED, mean_nll, token_correct, token_nll
 from .norm import norm
 from .pe.base import Context, Encodings, PositionEncoding
-from .positions.base import PositionPlan, Sequences
+from .positions.base import PositionPlan, SequenceBatch
 from .prefill import chunk_size, chunked_prefill
 from .shape import Shape
 
@@ -115,7 +115,7 @@ class Transformer(nn.Module):
 
         targets: int64 (B, T), UNSCORED where not scored.  cache: the tokens continue those in it.
         documents: (B, T) document number of each token, for packed rows: attention stays inside a document.
-        generator: source of a random position plan (see `positions.base.Drawn`).
+        generator: source of a random position plan (see `positions.base.RandomPlan`).
         """
         if targets is None:
             return F.linear(self.hidden(tokens, cache, documents, generator), self.output_weight).float()
@@ -276,7 +276,7 @@ class Transformer(nn.Module):
         """Positions (B|1, total) of all tokens, cached ones included."""
 
         def planned(length: int) -> Tensor:
-            of = Sequences(len(tokens), tokens.device, self.training, generator, tokens, documents)
+            of = SequenceBatch(len(tokens), tokens.device, self.training, generator, tokens, documents)
             return self.plan.positions(length, of)
 
         if cache is not None:

@@ -1,7 +1,8 @@
-"""python -m scripts.schemes [--names | --markdown | --overview] [--write FILE ...]: every position encoding there is.
+"""python -m scripts.schemes [--names | --markdown | --overview] [--write FILE ...]: list all position encodings.
 
---write (`make table`) renews what stands between `<!-- schemes: start -->` and `<!-- schemes: end -->`, the families
-and their names, and between `<!-- table of schemes: start -->` and its end, the whole table. --names needs no torch.
+--write (`make table`) updates the text between markers in these files: the families and their names between `<!--
+schemes: start -->` and `<!-- schemes: end -->`, the whole table between `<!-- table of schemes: start -->` and its end.
+--names needs no torch.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(names()))
     elif options.write:
         for path in options.write:
-            print(f"{path}: {'rewritten' if write(path) else 'as it was'}")
+            print(f"{path}: {'rewritten' if write(path) else 'unchanged'}")
     elif options.markdown or options.overview:
         print(table() if options.markdown else overview())
     else:
@@ -37,19 +38,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.schemes", description="Every position encoding there is.")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--names", action="store_true", help="one name a line")
-    what.add_argument("--markdown", action="store_true", help="the whole table")
-    what.add_argument("--overview", action="store_true", help="families and names")
-    what.add_argument(
-        "--write", nargs="+", type=Path, metavar="FILE", help="put them between the markers in these files"
+    parser = argparse.ArgumentParser(prog="python -m scripts.schemes", description="List all position encodings.")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--names", action="store_true", help="one name per line")
+    output.add_argument("--markdown", action="store_true", help="the whole table")
+    output.add_argument("--overview", action="store_true", help="families and names")
+    output.add_argument(
+        "--write", nargs="+", type=Path, metavar="FILE", help="update the text between the markers in these files"
     )
     return parser
 
 
 def listing(width: int) -> str:
-    """For the terminal: one line a scheme, cut to the width."""
+    """Text for the terminal: one line per scheme, cut to the width."""
     lines = []
     for family, members in by_family().items():
         lines += ["", family]
@@ -66,10 +67,10 @@ def learned(fact: Facts) -> str:
 
 
 def table(folder: Path = ROOT / "docs") -> str:
-    """Markdown: a table for each family. folder: where the page lies that it is for."""
+    """Markdown: one table per family. folder: the folder of the page, for its links."""
     sources = os.path.relpath(ROOT / "model" / "pe", folder.resolve())
-    of = REFERENCE
-    sizes = f"{of.layers} layers, width {of.width}, {of.heads} heads and training length {of.train_length}"
+    shape = REFERENCE
+    sizes = f"{shape.layers} layers, width {shape.width}, {shape.heads} heads and training length {shape.train_length}"
     lines = [f"Learned parameters and sizes are those of a model with {sizes}."]
     for family, members in by_family().items():
         lines += [
@@ -93,7 +94,7 @@ def table(folder: Path = ROOT / "docs") -> str:
 
 
 def overview(folder: Path = ROOT) -> str:
-    """Markdown: one line a family, for the README."""
+    """Markdown: one line per family, for the README."""
     lines = [f"* **{family}**: {quoted(f.name for f in members)}" for family, members in by_family().items()]
     lines.append(f"* **Position plans** (`positions=`): {quoted(plans.names())}")
     lines.append(f"* **Extensions of a trained model** (`extension=`): {quoted(extensions.names())}")
@@ -105,11 +106,11 @@ def quoted(words: Iterable[str]) -> str:
 
 
 def write(path: Path) -> bool:
-    """Renew the parts of a page between markers; whether that changed it. Raises ConfigError if it has none."""
-    return renew(path, {what: partial(make, path.parent) for what, make in MADE.items()})
+    """Update the text between markers; return whether the file changed. Raises ConfigError if it has no markers."""
+    return renew(path, {name: partial(section, path.parent) for name, section in SECTIONS.items()})
 
 
-MADE = {"schemes": overview, "table of schemes": table}  # what stands between markers of this name
+SECTIONS = {"schemes": overview, "table of schemes": table}  # name of the markers -> the text between them
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from longrun.gallery.panels import ACCENT, FAINT, HEADS, INK, SIGNED, row
 from model.pe.registry import schemes
-from model.positions.base import PositionPlan, Sequences
+from model.positions.base import PositionPlan, SequenceBatch
 from model.positions.registry import plans
 from model.shape import Shape
 
@@ -146,7 +146,7 @@ def position_plans() -> Figure:
         def draw(ax: Axes) -> None:
             for training, rows, top in ((True, batch, 0), (False, 2, batch + 0.7)):
                 own = generator if training else None
-                of = Sequences(rows, tokens.device, training, own, tokens[:rows], documents[:rows])
+                of = SequenceBatch(rows, tokens.device, training, own, tokens[:rows], documents[:rows])
                 place = plan.positions(length, of)
                 for number, ids in enumerate(place.expand(rows, *place.shape[1:])):
                     positions = ids if ids.dim() == 1 else ids[:, 0]

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from longrun.base.paths import ROOT
 from typing import Any
+
+from longrun.base.paths import ROOT
 
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "datasets", "tokenizers", "safetensors", "wandb")
 

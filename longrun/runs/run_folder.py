@@ -25,6 +25,7 @@ from longrun.base.errors import ConfigError
 from longrun.base.files import atomic_write
 from longrun.base.locks import read_holder, try_lock, write_holder
 from longrun.config.schema import TrainConfig
+from model.extension.registry import first_form
 from model.old_keys import rename_all, with_old_names
 
 # Keys that may differ between two launches of the same run, because the trained weights do not depend on them.
@@ -80,7 +81,9 @@ def without_later_defaults(config: Any) -> dict[str, Any]:
 
 def fingerprint(config: TrainConfig) -> str:
     """Eight hexadecimal digits of a hash over `hashed_config`, in the spelling of keys from before any was renamed."""
-    text = json.dumps(with_old_names(hashed_config(config)), sort_keys=True)
+    hashed = hashed_config(config)
+    hashed["extension"] = first_form(hashed["extension"])
+    text = json.dumps(with_old_names(hashed), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -1,16 +1,17 @@
-"""Context extension: what can be done to a trained encoding so that the model serves longer sequences than it saw.
+"""Context extension: changes to a trained encoding, so that the model serves longer sequences than in training.
 
-An extension is a function of a trained encoding and the length it shall serve. It works on a copy, never in place,
-and shares the parameters. It says what it applies to and refuses the rest.
+An extension is a function of a trained encoding and of the length to serve. It returns a copy that shares the
+parameters, and refuses encodings that it does not apply to.
 
     longer = extended(model, "ntk", 2048)
     longer = extended(model, {"name": "window", "size": 128}, 2048)
 
-One extension is one file here, built as `Scheme(shape, *, option, ...)`, and at least one YAML file in
-configs/extension.
+One extension is one file in this folder, built as `Scheme(shape, *, option, ...)`, and at least one YAML file in
+configs/extension. `add_component` and `replace_rope` serve every extension that is an encoding of model/pe.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -27,85 +28,86 @@ from ..shape import Shape
 from .registry import extensions
 
 Module = TypeVar("Module", bound=nn.Module)
-Made = dict[PositionEncoding, PositionEncoding]
+Memo = dict[PositionEncoding, PositionEncoding]  # encoding -> its extension
 
 
 class Extension:
-    """Base of all extensions. A subclass says what it fits and overrides `apply`.
+    """Base of all extensions. A subclass overrides `apply`, and `applies_to` and `scope` if it has limits."""
 
-    fits(encoding)           whether `apply` can work on it
-    apply(encoding, length)  the encoding to use for sequences of `length` tokens; a new object
-    """
-
-    applies_to = "every position encoding"  # in words, for the message of a refusal
+    scope = "every position encoding"  # the encodings that it applies to, in words, for the message of a refusal
 
     def __init__(self, shape: Shape):
         self.shape = shape
         self.name = type(self).__name__.lower()
 
-    def under(self, plan: PositionPlan) -> None:
-        """Told which position plan the model has, for what depends on that."""
+    def bind_position_plan(self, plan: PositionPlan) -> None:
+        """Receive the position plan of the model, before anything is extended."""
 
-    def fits(self, encoding: PositionEncoding) -> bool:
+    def applies_to(self, encoding: PositionEncoding) -> bool:
+        """Return whether `apply` supports this encoding."""
         return True
 
     def apply(self, encoding: PositionEncoding, length: int) -> PositionEncoding:
+        """A new encoding, for sequences of `length` tokens."""
         raise NotImplementedError
 
-    def extend(self, encoding: PositionEncoding, length: int, made: Made | None = None) -> PositionEncoding:
-        """A copy of `encoding` for `length` tokens. In a composition the parts that fit are extended.
+    def extend(self, encoding: PositionEncoding, length: int, memo: Memo | None = None) -> PositionEncoding:
+        """A copy of `encoding` for `length` tokens. In a composition the parts that it applies to are extended.
 
-        made: what became of encodings that were met before; a part of several compositions stays one object.
-        Raises ModelError if the encoding, or every part of it, is of another kind.
+        memo: encodings that were extended before; a part of several compositions stays one object.
+        Raises ModelError if it applies neither to the encoding nor to a part of it.
         """
-        made = {} if made is None else made
-        if encoding not in made:
-            made[encoding] = self._extend(encoding, length, made)
-        return made[encoding]
+        memo = {} if memo is None else memo
+        if encoding not in memo:
+            memo[encoding] = self._extend(encoding, length, memo)
+        return memo[encoding]
 
-    def _extend(self, encoding: PositionEncoding, length: int, made: Made) -> PositionEncoding:
-        if self.fits(encoding):
+    def _extend(self, encoding: PositionEncoding, length: int, memo: Memo) -> PositionEncoding:
+        if self.applies_to(encoding):
             return self.apply(encoding, length)
-        if isinstance(encoding, Composition) and self.suits(encoding):
-            parts = [self.extend(part, length, made) if self.suits(part) else part for part in encoding.members]
+        if isinstance(encoding, Composition) and self.applies_somewhere(encoding):
+            parts = [
+                self.extend(part, length, memo) if self.applies_somewhere(part) else part for part in encoding.members
+            ]
             elsewhere = [part for i, part in enumerate(parts) if str(i) not in encoding.parts]
             return Composition(encoding.shape, parts, elsewhere)
         raise self.refusal([encoding])
 
-    def suits(self, encoding: PositionEncoding) -> bool:
-        """Whether the encoding or a part of it fits."""
-        if self.fits(encoding):
+    def applies_somewhere(self, encoding: PositionEncoding) -> bool:
+        """Return whether it applies to the encoding or to a part of it."""
+        if self.applies_to(encoding):
             return True
-        return isinstance(encoding, Composition) and any(self.suits(part) for part in encoding.members)
+        return isinstance(encoding, Composition) and any(map(self.applies_somewhere, encoding.members))
 
     def extend_layers(self, encodings: list[PositionEncoding], length: int) -> list[PositionEncoding]:
-        """The encoding of each layer, extended where it fits; layers that shared an encoding go on sharing one.
+        """The encoding of each layer, extended where it applies. Layers that shared an encoding share the new one.
 
-        Raises ModelError if it fits in no layer.
+        Raises ModelError if it applies in no layer.
         """
         unique = list(dict.fromkeys(encodings))
-        if not any(self.suits(encoding) for encoding in unique):
+        if not any(map(self.applies_somewhere, unique)):
             raise self.refusal(unique)
-        made: Made = {}
-        return [self.extend(e, length, made) if self.suits(e) else e for e in encodings]
+        memo: Memo = {}
+        return [self.extend(e, length, memo) if self.applies_somewhere(e) else e for e in encodings]
 
     def refusal(self, encodings: list[PositionEncoding]) -> ModelError:
-        kinds = dict.fromkeys(kind(component) for encoding in encodings for component in encoding.components())
+        """The error for encodings that it does not apply to, with the extensions that do."""
+        kinds = dict.fromkeys(scheme_of(component) for encoding in encodings for component in encoding.components())
         return ModelError(
-            f"extension={self.name} does not apply to {', '.join(kinds)}: it is for {self.applies_to}.\n"
-            f"These do: {', '.join(fitting(self.shape, encodings))}"
+            f"extension={self.name} does not apply to {', '.join(kinds)}: it is for {self.scope}.\n"
+            f"These do: {', '.join(applicable(self.shape, encodings))}"
         )
 
     def ratio(self, factor: float | None, length: int) -> float:
-        """How many times longer than in training: the option `factor`, or from `length` where that is null."""
+        """The length to serve in units of the training length: `factor`, or computed from `length` if that is null."""
         return max(1.0, length / self.shape.train_length) if factor is None else factor
 
 
-def longer(factor: float | None) -> float | None:
-    """The option `factor`, checked. Raises ModelError unless it is null or a number from 1 up."""
+def checked_factor(factor: float | None) -> float | None:
+    """The option `factor`. Raises ModelError unless it is null or a number from 1 up."""
     require(
         factor is None or (math.isfinite(factor) and factor >= 1),
-        f"extension.factor={factor}: how many times longer than in training, 1 or more.\n"
+        f"extension.factor={factor}: the length to serve in units of the training length is 1 or more.\n"
         f"Try extension.factor=null: the length of the evaluation divided by that of the training",
     )
     return factor
@@ -113,29 +115,29 @@ def longer(factor: float | None) -> float | None:
 
 @contextmanager
 def as_extension() -> Iterator[None]:
-    """Options that are handed on to an encoding are `extension.` options to whoever chose them."""
+    """Rename `pe.` to `extension.` in errors about options that an extension passes on to an encoding."""
     try:
         yield
     except ModelError as error:
-        raise ModelError(str(error).replace("pe.", "extension.")) from error
+        raise ModelError(re.sub(r"\bpe\.", "extension.", str(error))) from error
 
 
-def kind(encoding: PositionEncoding) -> str:
-    """The scheme behind an encoding: `kerple` for a Kerple."""
+def scheme_of(encoding: PositionEncoding) -> str:
+    """The scheme of an encoding: `kerple` for a Kerple."""
     return type(encoding).__module__.rpartition(".")[2]
 
 
 def make(shape: Shape, extension: Part) -> Extension:
-    """The extension that `extension` describes. Raises ModelError for unknown names and options that do not fit."""
+    """Build the extension that `extension` describes. Raises ModelError for unknown names and wrong options."""
     resolved = extensions.resolve(extension)
-    made = extensions.create(shape, resolved)
-    made.name = resolved["name"]
-    return made
+    created = extensions.create(shape, resolved)
+    created.name = resolved["name"]
+    return created
 
 
-def fitting(shape: Shape, encodings: list[PositionEncoding]) -> list[str]:
-    """Names of the extensions that apply to one of these encodings, as their YAML files have them."""
-    return [name for name in extensions.names() if any(map(make(shape, name).suits, encodings))]
+def applicable(shape: Shape, encodings: list[PositionEncoding]) -> list[str]:
+    """Names of the extensions that apply to one of these encodings, in the order of their YAML files."""
+    return [name for name in extensions.names() if any(map(make(shape, name).applies_somewhere, encodings))]
 
 
 def extended(model: Any, extension: Part, length: int) -> Any:
@@ -146,36 +148,39 @@ def extended(model: Any, extension: Part, length: int) -> Any:
     resolved = extensions.resolve(extension)
     if resolved["scheme"] == "unchanged":
         return model
-    layers = [model.encodings[which] for which in model.encoding_of_layer]
+    layers = [model.encodings[index] for index in model.encoding_of_layer]
     network, change = clone(model), make(model.shape, resolved)
-    change.under(model.plan)
+    change.bind_position_plan(model.plan)
     network.use_encodings(change.extend_layers(layers, length))
-    draw(network.encodings, model.encodings)
-    network.config = configured(model.config, resolved, length)
+    reset_added_parameters(network.encodings, model.encodings)
+    network.config = extended_config(model.config, resolved, length)
     return network
 
 
-def draw(encodings: nn.Module, known: nn.Module) -> None:
-    """Initialise the parameters that an extension added to those of `known`."""
-    old = {id(parameter) for parameter in known.parameters()}
+def reset_added_parameters(encodings: nn.Module, trained: nn.Module) -> None:
+    """Initialise the parameters of `encodings` that `trained` does not have."""
+    existing = {id(parameter) for parameter in trained.parameters()}
     for module in encodings.modules():
         own = next(module.parameters(recurse=False), None)
-        if isinstance(module, PositionEncoding) and own is not None and not own.is_meta and id(own) not in old:
+        if isinstance(module, PositionEncoding) and own is not None and not own.is_meta and id(own) not in existing:
             module.reset(torch.Generator(own.device).manual_seed(0))
 
 
-def configured(config: dict[str, Any], extension: dict[str, Any], length: int) -> dict[str, Any]:
-    """The configuration that builds the extended model; one that was extended before becomes a chain."""
+def extended_config(config: dict[str, Any], extension: dict[str, Any], length: int) -> dict[str, Any]:
+    """The configuration that builds the extended model; an extension of an extended model becomes a chain."""
     if config.get("extension") is not None:
-        parts, lengths = [config["extension"], extension], [config["extension_length"], length]
-        trained = [config["train_length"], config.get("trained_length") or config["train_length"]]
-        known = {"parts": parts, "lengths": lengths, "trained": trained}
-        extension = {"name": "chain", "scheme": "chain", **known}
+        extension = {
+            "name": "chain",
+            "scheme": "chain",
+            "parts": [config["extension"], extension],
+            "lengths": [config["extension_length"], length],
+            "trained": [config["train_length"], config.get("trained_length") or config["train_length"]],
+        }
     return config | {"extension": extension, "extension_length": length}
 
 
 def clone(module: Module) -> Module:
-    """A copy of a module that shares parameters and submodules; what is set on it does not show in the original."""
+    """A shallow copy: it shares parameters and submodules, and attributes set on it do not change the original."""
     copy = module.__new__(type(module))
     copy.__dict__ = {k: v.copy() if isinstance(v, dict) else v for k, v in module.__dict__.items()}
     return copy

@@ -10,19 +10,21 @@ from .frequencies import FrequencyRule, Target
 
 
 class ByParts(FrequencyRule):
-    """NTK-by-parts and YaRN (2309.00071), Llama 3 (2407.21783): fast pairs stay, slow ones are interpolated.
+    """NTK-by-parts and YaRN (2309.00071), Llama 3 (2407.21783): fast pairs are unchanged, slow ones interpolated.
 
         theta' = (1 - g) theta / s + g theta,  cos and sin times 0.1 mscale ln s + 1
 
-        ramp = rotations   g = clip((r - alpha) / (beta - alpha), 0, 1) with r = L theta / 2 pi, the turns of the
-                           pair in training: the papers
-        ramp = index       linear in the number of the pair, between those of beta and of alpha turns: YaRN's
-                           released code and transformers, a different function; `truncate` rounds both outwards
+        ramp = rotations   g = clip((r - alpha) / (beta - alpha), 0, 1) with r = L theta / 2 pi, the number of
+                           turns of the pair in training: the papers
+        ramp = index       linear in the index of the pair, between the pairs of beta and of alpha turns: a
+                           different function, that of YaRN's released code and transformers; `truncate` rounds
+                           both ends outwards
 
-    alpha, beta: turns below which a pair is interpolated and above which it stays. The paper's beta = 32 is meant for
-    L = 4,096: below 201 tokens no pair makes 32 turns, so all are interpolated, and the untuned model is worse than
-    without. null is sqrt(L) / 2, at least 2 and at most 32, which is the paper's at 4,096.
-    mscale: 0 leaves the amplitude alone.  amplitude: overrides it.  dynamic: s = max(1, tokens so far / L).
+    alpha, beta: turns below which a pair is interpolated and above which it is unchanged. The paper's beta = 32 is
+    meant for L = 4,096. With L below 201 no pair makes 32 turns, so all are interpolated, and a model that is not
+    fine-tuned is worse than without the extension. null is sqrt(L) / 2, at least 2 and at most 32: 32 at
+    L = 4,096, as in the paper.
+    mscale: 0 is an amplitude of 1.  amplitude: overrides it.  dynamic: s = max(1, tokens so far / L).
     """
 
     def __init__(
@@ -55,12 +57,12 @@ class ByParts(FrequencyRule):
 
     def scale(self, frequencies: Tensor, target: Target) -> tuple[Tensor, float]:
         s = max(1.0, target.total_length / target.train_length) if self.length_dependent else target.factor
-        keep = self.kept(frequencies, target)
+        keep = self.unscaled_share(frequencies, target)
         amplitude = 0.1 * self.mscale * math.log(s) + 1 if self.amplitude is None else self.amplitude
         return (1 - keep) * frequencies / s + keep * frequencies, amplitude
 
-    def kept(self, frequencies: Tensor, target: Target) -> Tensor:
-        """g: how much of each pair's frequency stays, from 0 to 1."""
+    def unscaled_share(self, frequencies: Tensor, target: Target) -> Tensor:
+        """g: the share of each pair's frequency that is not interpolated, from 0 to 1."""
         if self.ramp == "rotations":
             turns = target.train_length * frequencies / (2 * math.pi)
             return ((turns - self.alpha) / (self.beta - self.alpha)).clamp(0, 1)

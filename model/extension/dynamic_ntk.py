@@ -1,14 +1,14 @@
 from torch import Tensor
 
 from ..shape import Shape
-from .frequencies import FrequencyRule, Target, rebased
+from .frequencies import FrequencyRule, Target, change_base
 
 
 class DynamicNtk(FrequencyRule):
-    """NTK-aware scaling whose factor grows with the tokens so far (emozilla, 2023; 2309.00071): s = max(1, l / L).
+    """NTK-aware scaling with a factor that grows with the number of tokens so far, l: s = max(1, l / L).
 
-    Unchanged up to the training length. The keys' angles change with every token past it, which is exact here
-    because the cache holds raw keys.
+    From emozilla (2023) and 2309.00071. Nothing changes up to the training length. Past it the angles of all keys
+    change with every token, which is exact here because the cache holds raw keys.
 
     factor: f of the released code, s = f * l / L - (f - 1); the paper's rule is f = 1.
     """
@@ -20,4 +20,4 @@ class DynamicNtk(FrequencyRule):
 
     def scale(self, frequencies: Tensor, target: Target) -> tuple[Tensor, float]:
         longer = max(1.0, target.total_length / target.train_length)
-        return rebased(frequencies, target.factor * longer - (target.factor - 1)), 1.0
+        return change_base(frequencies, target.factor * longer - (target.factor - 1)), 1.0

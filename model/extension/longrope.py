@@ -9,15 +9,14 @@ from .frequencies import FrequencyRule, Target
 
 
 class Longrope(FrequencyRule):
-    """LongRoPE (2402.13753): theta_c / factor_c, with one list of factors up to the training length and one past
-    it.
+    """LongRoPE (2402.13753): theta_c / factor_c, with one list of factors up to the training length and one past it.
 
-    cos and sin are multiplied by sqrt(1 + ln s / ln L). The lists come from a search over a trained model; the
-    search's option of leaving the first tokens alone is in no released model and not here. Past the training length
-    all keys change their angle, which is exact here because the cache holds raw keys.
+    cos and sin are multiplied by sqrt(1 + ln s / ln L). The lists come from a search with a trained model. The
+    search can also leave the first tokens unscaled; no released model does, and neither does this class. Past the
+    training length the angles of all keys change, which is exact here because the cache holds raw keys.
 
-    short, long: a number for each pair; null is all 1 for short, and NTK's factors for long, where the search
-    starts. amplitude: overrides that of cos and sin.
+    short, long: one number per pair. null: 1 everywhere for short, and NTK's factors, the start of the search, for
+    long.  amplitude: overrides that of cos and sin.
     """
 
     length_dependent = True
@@ -36,15 +35,15 @@ class Longrope(FrequencyRule):
         self.lists = {"short": short, "long": long}
         self.amplitude = amplitude
 
-    def ruled(self, rope: Rope, length: int) -> Rope:
+    def with_scaling(self, rope: Rope, length: int) -> Rope:
         pairs = rope.rotated // 2
         for name, factors in self.lists.items():
             require(
                 factors is None or (len(factors) == pairs and min(factors) > 0),
-                f"extension.{name}={factors}: expected a positive number for each of the {pairs} pairs that turn.\n"
+                f"extension.{name}={factors}: expected a positive number for each of the {pairs} pairs that rotate.\n"
                 f"Try extension.{name}=null",
             )
-        return super().ruled(rope, length)
+        return super().with_scaling(rope, length)
 
     def scale(self, frequencies: Tensor, target: Target) -> tuple[Tensor, float]:
         longer = target.total_length > target.train_length

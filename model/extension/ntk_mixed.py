@@ -9,7 +9,7 @@ from .frequencies import FrequencyRule, Target
 
 
 class NtkMixed(FrequencyRule):
-    """Mixed-base NTK (Su 2023, kexue.fm/archives/9706): theta_c exp(-a (c + 1)^power), the last is theta / s.
+    """Mixed-base NTK (Su 2023, kexue.fm/archives/9706): theta_c exp(-a (c + 1)^power), and theta / s for the last pair.
 
     Between position interpolation (power = 0) and NTK-aware scaling (power = 1, up to the count of pairs).
     """

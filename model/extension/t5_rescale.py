@@ -3,8 +3,8 @@ from typing import Literal
 from ..pe.base import PositionEncoding
 from ..pe.t5 import T5
 from ..shape import Shape
-from .base import Extension, clone, longer
-from .stretched import Stretched
+from .base import Extension, checked_factor, clone
+from .interpolated_bias import InterpolatedBias
 
 
 class T5Rescale(Extension):
@@ -15,19 +15,19 @@ class T5Rescale(Extension):
     `distances` reads the bias at distance / s.
     """
 
-    applies_to = "t5"
+    scope = "t5"
 
     def __init__(self, shape: Shape, *, factor: float | None, by: Literal["buckets", "distances"]):
         super().__init__(shape)
-        self.factor, self.by = longer(factor), by
+        self.factor, self.by = checked_factor(factor), by
 
-    def fits(self, encoding: PositionEncoding) -> bool:
+    def applies_to(self, encoding: PositionEncoding) -> bool:
         return isinstance(encoding, T5)
 
     def apply(self, encoding: T5, length: int) -> PositionEncoding:
         s = self.ratio(self.factor, length)
         if self.by == "distances":
-            return Stretched(encoding, s)
+            return InterpolatedBias(encoding, s)
         copy = clone(encoding)
         copy.max_distance = round(s * encoding.max_distance)
         return copy

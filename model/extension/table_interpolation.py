@@ -8,14 +8,15 @@ from .base import Extension
 
 
 class TableInterpolation(Extension):
-    """Position interpolation (2306.15595) of a learned table: its rows, interpolated.
+    """Position interpolation (2306.15595) of a learned table: intermediate rows by linear interpolation.
 
-    The first and the last row stay at the two ends of the longer sequence. Meant for a short fine-tuning.
+    The first and the last row are those of the first and last position of the longer sequence. Meant for a short
+    fine-tuning at that length.
     """
 
-    applies_to = "learned"
+    scope = "learned"
 
-    def fits(self, encoding: PositionEncoding) -> bool:
+    def applies_to(self, encoding: PositionEncoding) -> bool:
         return isinstance(encoding, Learned)
 
     def apply(self, encoding: Learned, length: int) -> PositionEncoding:
@@ -32,8 +33,9 @@ class InterpolatedTable(PositionEncoding):
 
     def embed(self, x: Tensor, context: Context) -> Tensor:
         rows = self.learned.rows
-        at = exact(context.query_positions) * ((len(rows) - 1) / max(1, self.length - 1))
-        whole = at.long()
-        below, share = whole.to(rows.device).clamp(max=len(rows) - 1), (at - whole).float().to(rows.device)[..., None]
+        scaled = exact(context.query_positions) * ((len(rows) - 1) / max(1, self.length - 1))
+        floor = scaled.long()
+        share = (scaled - floor).float().to(rows.device)[..., None]
+        below = floor.to(rows.device).clamp(max=len(rows) - 1)
         above = (below + 1).clamp(max=len(rows) - 1)
         return x + torch.lerp(rows[below].float(), rows[above].float(), share).to(x.dtype)

@@ -3,7 +3,7 @@ from .base import Extension
 
 
 class Unchanged(Extension):
-    """The encoding as it was trained."""
+    """The encoding as trained."""
 
     def apply(self, encoding: PositionEncoding, length: int) -> PositionEncoding:
         return encoding

@@ -1,4 +1,4 @@
-"""Hugging Face checkpoints in and out: `from model.hf import load_hf, save_hf`. Lazy, as `model` is."""
+"""Import and export of Hugging Face checkpoints: `from model.hf import load_hf, save_hf`. Lazy, like `model`."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A model's configuration with nothing left open, so that two of them can be compared, and written in other words."""
+"""Canonical configuration of a model with all defaults resolved, to compare models and to write config.json."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,10 +10,13 @@ Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Outline:
-    """encodings: one a layer, options without names.  longest: what an extension reaches, else the training length.
+class ModelSpec:
+    """Two models are the same if their specs are equal.
 
-    extension: options without nulls, None for none.  scaling: what it does; that decides whether two are the same.
+    encodings: one per layer, as options without names.
+    longest: the length that the extension serves, or the training length.
+    extension: its options without nulls; None if there is none.
+    scaling: its effect, which is compared in place of its options.
     """
 
     vocab_size: int
@@ -26,10 +29,11 @@ class Outline:
     scaling: Any
 
     def first(self, scheme: str) -> Options:
-        """The first encoding of a scheme in any layer, alone or inside a composition; {} if there is none."""
-        return next((part for layer in self.encodings for part in parts(layer) if part["scheme"] == scheme), {})
+        """The first encoding of a scheme in any layer, alone or in a composition; {} if there is none."""
+        return next((part for layer in self.encodings for part in leaves(layer) if part["scheme"] == scheme), {})
 
 
-def parts(encoding: Options) -> Iterator[Options]:
+def leaves(encoding: Options) -> Iterator[Options]:
+    """The encodings in a composition, or the encoding itself."""
     for part in encoding.get("parts", [encoding]):
-        yield from parts(part) if "parts" in part else (part,)
+        yield from leaves(part) if "parts" in part else (part,)

@@ -1,13 +1,14 @@
-"""The code of a model for a folder that brings its own: our modules as they are, in one flat layer of files.
+"""Write the modules that a model needs next to its weights, for `trust_remote_code=True`.
 
-transformers copies a model's code file by file: it follows relative imports, and knows no packages. So the modules that
-a model needs, found by their imports, become longrun_<package>_<module>.py beside modeling_longrun.py, with
-`from ..pe.base import X` written as `from .longrun_pe_base import X`. Nothing else in them changes.
+transformers copies the code of a model file by file: it follows relative imports and does not support packages. So the
+needed modules, found by their imports, become longrun_<package>_<module>.py beside modeling_longrun.py, and
+`from ..pe.base import X` becomes `from .longrun_pe_base import X`. Nothing else in them changes.
 """
 
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,12 @@ def write_code(model: Transformer, folder: Path) -> dict[str, Any]:
 
 
 def schemes(options: Any, group: str = "") -> Iterator[tuple[str, str]]:
-    """(group, scheme) of every plug-in in a settled configuration."""
+    """(group, scheme) of every plug-in in a resolved configuration."""
     if isinstance(options, dict):
         if group and "scheme" in options:
             yield group, options["scheme"]
+            if isinstance(options.get("part"), str):  # an extension with a scheme of model/pe
+                yield "pe", options["part"]
         for key, value in options.items():
             yield from schemes(value, key if key in ("pe", "positions", "extension") else group)
     elif isinstance(options, list):
@@ -67,62 +70,72 @@ def schemes(options: Any, group: str = "") -> Iterator[tuple[str, str]]:
 
 
 def closure(start: list[str]) -> list[str]:
-    """Modules of `model` that these import, and those import, and so on."""
-    found: list[str] = []
-    left = list(start)
-    while left:
-        name = left.pop()
-        if name in found:
-            continue
-        found.append(name)
-        if name != "registry":  # has a counterpart of its own, which imports nothing of ours
-            left += [module for _, modules in imports(name) for module in modules]
-    return sorted(found)
+    """These modules of `model` and all modules that they import, directly or not."""
+    modules: set[str] = set()
+    pending = list(start)
+    while pending:
+        name = pending.pop()
+        if name not in modules:
+            modules.add(name)
+            if name != "registry":  # replaced by template/registry.py, which imports nothing of ours
+                pending += [module for each in relative_imports(name) for module in each.modules]
+    return sorted(modules)
 
 
-def imports(name: str) -> Iterator[tuple[ast.ImportFrom, list[str]]]:
-    """Each relative import of a module with the modules it is about."""
+@dataclass(frozen=True)
+class RelativeImport:
+    """`from source import names`, with `source` as a path from model/. If it is a package, the names are modules."""
+
+    node: ast.ImportFrom
+    source: str
+
+    @property
+    def from_package(self) -> bool:
+        return (PACKAGE / self.source.replace(".", "/")).is_dir()
+
+    @property
+    def modules(self) -> list[str]:
+        if not self.from_package:
+            return [self.source]
+        return [f"{self.source}.{alias.name}".lstrip(".") for alias in self.node.names]
+
+
+def relative_imports(name: str) -> Iterator[RelativeImport]:
+    """The relative imports of a module, also those inside functions."""
     package = name.split(".")[:-1]
     for node in ast.walk(ast.parse(source(name))):
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
-            if imports_modules(node, base):
-                yield node, [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
-            else:
-                yield node, [base]
-
-
-def imports_modules(node: ast.ImportFrom, base: str) -> bool:
-    """Whether `from base import a, b` is about modules: base is a package."""
-    return not node.module or (PACKAGE / base.replace(".", "/")).is_dir()
+            parents = package[: len(package) - node.level + 1]
+            yield RelativeImport(node, ".".join([*parents, *([node.module] if node.module else [])]))
 
 
 def flattened(name: str) -> str:
-    """The text of a module with its relative imports written for the flat layer."""
+    """The text of a module with its relative imports rewritten for the flat folder."""
     lines = source(name).splitlines(keepends=True)
-    for node, modules in imports(name):
-        first = node.lineno - 1
-        if modules[0].rsplit(".", 1)[-1] == (node.module or "").rsplit(".", 1)[-1]:
-            lines[first] = re.sub(r"from\s+\.+\S+\s+import", f"from .{flat(modules[0])} import", lines[first], count=1)
-        else:
-            assert node.end_lineno == node.lineno, f"model/{name}: `from . import` over several lines"
-            words = [
-                f"{flat(module)} as {alias.asname or alias.name}"
-                for module, alias in zip(modules, node.names, strict=True)
-            ]
-            lines[first] = f"{' ' * node.col_offset}from . import {', '.join(words)}\n"
+    for each in relative_imports(name):
+        node, first = each.node, each.node.lineno - 1
+        if each.from_package:
+            assert node.end_lineno == node.lineno, f"model/{name}: import modules of a package on one line"
+            aliases = zip(each.modules, node.names, strict=True)
+            names = [f"{flat(module)} as {alias.asname or alias.name}" for module, alias in aliases]
+            lines[first] = f"{' ' * node.col_offset}from . import {', '.join(names)}\n"
+        else:  # the names may stand on further lines
+            statement = f"from .{flat(each.source)} import"
+            lines[first] = re.sub(r"from\s+\.+\S+\s+import", statement, lines[first], count=1)
     return "".join(lines)
 
 
 def mentions(modules: list[str]) -> str:
-    """Imports by which transformers finds the files that are imported by name only, or as `from . import`."""
+    """Imports that make transformers copy the files which are imported by name only, or as `from . import`."""
     lines = [f"from .{flat(name)} import __name__ as _  # noqa: E402, F401" for name in modules]
-    return "\n\n# So that transformers copies these files with this one.\n" + "\n".join(lines) + "\n"
+    return "\n\n# Makes transformers copy these files with this one.\n" + "\n".join(lines) + "\n"
 
 
 def source(name: str) -> str:
+    """The text of a module, by its path from model/ with dots."""
     return (PACKAGE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
 
 
 def flat(name: str) -> str:
+    """The name of a module in the flat folder: `pe.base` -> `longrun_pe_base`."""
     return f"longrun_{name.replace('.', '_')}"

@@ -1,4 +1,4 @@
-"""From the options of `model.build` to an outline."""
+"""From the options of `model.build` to a `ModelSpec`."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,11 +13,11 @@ from ..pe.registry import schemes
 from ..pe.window import keys
 from ..positions.registry import plans
 from ..shape import Shape
-from .model_spec import Options, Outline
+from .model_spec import ModelSpec, Options
 
 
-def outline(options: Options) -> Outline:
-    """Of the options of `model.build`, or of a model's `config`."""
+def resolve_spec(options: Options) -> ModelSpec:
+    """The spec for the options of `model.build`, or for a model's `config`."""
     config = ModelConfig(**{k: v for k, v in options.get("model", {}).items() if k not in ("name", "dropout")})
     shape = config.shape(options["train_length"])
     config = replace(
@@ -28,26 +28,30 @@ def outline(options: Options) -> Outline:
         qkv_bias=config.bias or config.qkv_bias,
     )
     longest = options.get("extension_length") or shape.train_length
-    extension = options.get("extension")
-    settled = scaling = None
-    if extension is not None and extensions.resolve(extension)["scheme"] != "unchanged":
-        made = make(shape, extension)
-        settled = without_nulls(nameless(extensions.resolve(extension)), made, longest)
-        scaling = effect(made, longest) or settled
-    return Outline(
+    resolved, scaling = resolve_extension(options.get("extension"), shape, longest)
+    return ModelSpec(
         vocab_size=options["vocab_size"],
         train_length=shape.train_length,
         longest=longest,
         model=config,
         encodings=layers(schemes.resolve(options.get("pe", "nope")), shape),
-        plan=plan_of(options.get("positions", "contiguous"), shape),
-        extension=settled,
+        plan=evaluation_plan(options.get("positions", "contiguous"), shape),
+        extension=resolved,
         scaling=scaling,
     )
 
 
-def plan_of(positions: Any, shape: Shape) -> str:
-    """The position plan that acts in evaluation: some are for training only."""
+def resolve_extension(extension: Any, shape: Shape, length: int) -> tuple[Options | None, Any]:
+    """`ModelSpec.extension` and `ModelSpec.scaling`."""
+    if extension is None or extensions.resolve(extension)["scheme"] == "unchanged":
+        return None, None
+    change = make(shape, extension)
+    resolved = resolve_nulls(drop_names(extensions.resolve(extension)), change, length)
+    return resolved, rope_fingerprint(change, length) or resolved
+
+
+def evaluation_plan(positions: Any, shape: Shape) -> str:
+    """The position plan of evaluation; some plans act only in training."""
     resolved = plans.resolve(positions)
     return resolved["scheme"] if plans.create(shape, resolved).active(training=False) else "contiguous"
 
@@ -57,42 +61,46 @@ def layers(pe: Options, shape: Shape) -> list[Options]:
     if pe["scheme"] == "schedule":
         pattern = [layers(part, shape)[0] for part in pe["pattern"]]
         return [pattern[layer % len(pattern)] for layer in range(shape.layers)]
-    return [in_numbers(nameless(pe), shape)] * shape.layers
+    return [resolve_sizes(drop_names(pe), shape)] * shape.layers
 
 
-def in_numbers(encoding: Options, shape: Shape) -> Options:
-    """With sizes in tokens where they are null or shares of the training length."""
+def resolve_sizes(encoding: Options, shape: Shape) -> Options:
+    """Replace sizes that are null or shares of the training length by numbers of tokens."""
     if encoding["scheme"] == "learned" and encoding["rows"] is None:
         return encoding | {"rows": shape.train_length}
     if encoding["scheme"] == "window":
         return encoding | {"size": keys(encoding["size"], shape)}
     parts = encoding.get("parts")
-    return encoding if parts is None else encoding | {"parts": [in_numbers(part, shape) for part in parts]}
+    return encoding if parts is None else encoding | {"parts": [resolve_sizes(part, shape) for part in parts]}
 
 
-def nameless(part: Any) -> Any:
-    """Without names: two with the same scheme and options are one encoding, whatever they are called."""
+def drop_names(part: Any) -> Any:
+    """Remove the names: encodings with the same scheme and options are equal under any name."""
     if isinstance(part, list):
-        return [nameless(item) for item in part]
-    return {key: nameless(value) for key, value in part.items() if key != "name"} if isinstance(part, dict) else part
+        return [drop_names(item) for item in part]
+    return {key: drop_names(value) for key, value in part.items() if key != "name"} if isinstance(part, dict) else part
 
 
-def without_nulls(options: Options, made: Extension, length: int) -> Options:
-    """The numbers that an extension chose for this length where its options are null."""
-    known = {key: getattr(made, key, None) if value is None else value for key, value in options.items()}
-    if "factor" in known:
-        known["factor"] = float(made.ratio(known["factor"], length))
-    return known
+def resolve_nulls(options: Options, extension: Extension, length: int) -> Options:
+    """Replace null options by the numbers that the extension chose for this length."""
+    resolved = {key: getattr(extension, key, None) if value is None else value for key, value in options.items()}
+    if "factor" in resolved:
+        resolved["factor"] = float(extension.ratio(resolved["factor"], length))
+    return resolved
 
 
-def effect(made: Extension, length: int) -> list[list[float]] | None:
-    """What a rule for rotary frequencies makes of them, within and beyond the length: equal lists, equal rules."""
-    if not isinstance(made, FrequencyRule):
+def rope_fingerprint(extension: Extension, length: int) -> list[list[float]] | None:
+    """The frequencies after the extension, within and beyond the length; None if it does not change frequencies.
+
+    Extensions with equal fingerprints are the same.
+    """
+    if not isinstance(extension, FrequencyRule):
         return None
-    pairs, base, trained = max(2, made.shape.head_dim // 2), 10000.0, made.shape.train_length
+    pairs, base, trained = max(2, extension.shape.head_dim // 2), 10000.0, extension.shape.train_length
     frequencies = base ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
-    found = []
+    fingerprint = []
     for total in (trained, 2 * trained, 4 * trained):
-        scaled, amplitude = made.scale(frequencies, Target(base, trained, made.ratio(made.factor, length), total))
-        found.append([float(f"{x:.9g}") for x in [amplitude, *scaled.tolist()]])
-    return found
+        target = Target(base, trained, extension.ratio(extension.factor, length), total)
+        scaled, amplitude = extension.scale(frequencies, target)
+        fingerprint.append([float(f"{x:.9g}") for x in [amplitude, *scaled.tolist()]])
+    return fingerprint

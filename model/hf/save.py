@@ -1,4 +1,4 @@
-"""A model of ours as a folder for transformers: of a class it has where one computes the same, else with its code."""
+"""Save a model as a folder for transformers: as a class that computes the same, or else with its own code."""
 
 import json
 import shutil
@@ -13,19 +13,19 @@ from torch import Tensor
 from ..checkpoint.state_dict import full_state_dict
 from ..errors import ModelError
 from ..transformer import Transformer
-from .config_reader import Settings
+from .config_reader import HFConfig
 from .families import FAMILIES
 from .family import Family
-from .model_spec import Outline
+from .model_spec import ModelSpec
 from .remote_code import write_code
-from .resolve_spec import outline
+from .resolve_spec import resolve_spec
 
 
 def save_hf(model: Transformer, folder: str | Path, separator: int | None = None) -> str:
     """Write `model` to `folder`; returns its model_type: `llama`, ..., or `longrun` if the folder brings its own code.
 
     separator: id of the token in front of every document; it becomes bos_token_id and eos_token_id.
-    The folder appears whole or not at all. Raises ModelError if there is something in it already.
+    The folder is complete or absent, also after a crash. Raises ModelError if it exists and is not empty.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -33,12 +33,12 @@ def save_hf(model: Transformer, folder: str | Path, separator: int | None = None
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        family, config = native(outline(model.config))
+        family, config = native_config(resolve_spec(model.config))
         config |= {"bos_token_id": separator, "eos_token_id": separator, "pad_token_id": None}
         config["dtype"] = str(model.embedding.weight.dtype).removeprefix("torch.")
         if family is None:
             config |= write_code(model, temporary)
-        tensors = named(model, family)
+        tensors = named_tensors(model, family)
         save_file(tensors, temporary / "model.safetensors", {"format": "pt"})
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         temporary.chmod(0o755)  # mkdtemp makes it private
@@ -49,25 +49,25 @@ def save_hf(model: Transformer, folder: str | Path, separator: int | None = None
     return config["model_type"]
 
 
-def native(wanted: Outline) -> tuple[Family | None, dict[str, Any]]:
+def native_config(spec: ModelSpec) -> tuple[Family | None, dict[str, Any]]:
     """The first family that computes the same, and its config.json; (None, {}) if there is none.
 
-    A family fits if what it writes for this model reads as this model: nobody lists what each of them lacks.
+    A family fits if the config.json that it writes reads as this model again, so no list of its limits is needed.
     """
     for family in FAMILIES:
         if family.write is None or family.architecture is None:
             continue
-        config = {"model_type": family.model_type, "architectures": [family.architecture], **family.write(wanted)}
+        config = {"model_type": family.model_type, "architectures": [family.architecture], **family.write(spec)}
         try:
-            if outline(family.read(Settings(config, "config.json"))) == wanted:
+            if resolve_spec(family.read(HFConfig(config, "config.json"))) == spec:
                 return family, config
-        except ModelError:  # it has no words for this model
+        except ModelError:  # the family cannot describe this model
             continue
     return None, {}
 
 
-def named(model: Transformer, family: Family | None) -> dict[str, Tensor]:
-    """The model's tensors under the family's names."""
+def named_tensors(model: Transformer, family: Family | None) -> dict[str, Tensor]:
+    """The tensors of the model under the family's names."""
     ours = full_state_dict(model)
     if family is None:
         return {f"network.{name}": tensor for name, tensor in ours.items()}

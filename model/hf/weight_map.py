@@ -1,7 +1,7 @@
-"""How a tensor of ours is made of a checkpoint's, and back. A family's table says which rule holds for which tensor.
+"""Conversion of a checkpoint's tensors to ours and back. The table of a family assigns a rule to each tensor.
 
-`load(tensors, shape)` takes those that `names` lists, in that order; `save(tensor, shape)` returns them.
-Rows of a weight and entries of a bias are treated alike, so a rule serves both.
+`load(tensors, shape)` receives the tensors of `names`, in that order; `save(tensor, shape)` returns them. Rows of a
+weight and entries of a bias are treated alike, so one rule serves both.
 
 Shapes: H heads, K key/value heads, d head dimension. Our qkv has rows (q: H d, k: K d, v: K d), our mlp.up has the gate
 first.
@@ -34,8 +34,8 @@ class Rule:
         return other
 
 
-class Same(Rule):
-    """The same tensor under another name. also: a second name that some checkpoints have for it."""
+class Rename(Rule):
+    """The same tensor under another name. also: a second name in some checkpoints."""
 
     def __init__(self, name: str, also: str | None = None):
         super().__init__(name)
@@ -48,8 +48,8 @@ class Same(Rule):
         return [tensor]
 
 
-class Transposed(Same):
-    """(in, out) instead of (out, in): GPT-2's Conv1D. A bias is what it is."""
+class Transposed(Rename):
+    """(in, out) instead of (out, in): GPT-2's Conv1D. Biases are unchanged."""
 
     def load(self, tensors, shape):
         return tensors[0].mT if tensors[0].dim() == 2 else tensors[0]
@@ -58,8 +58,8 @@ class Transposed(Same):
         return [tensor.mT if tensor.dim() == 2 else tensor]
 
 
-class Stacked(Rule):
-    """Several tensors, one below the other. `sizes(rows, shape)` is how many rows each has."""
+class Concat(Rule):
+    """Several tensors concatenated along the rows. `sizes(rows, shape)`: the number of rows of each."""
 
     def __init__(self, *names: str, sizes: Callable[[int, Shape], list[int]]):
         super().__init__(*names)
@@ -74,8 +74,8 @@ class Stacked(Rule):
         return list(tensor.split(self.sizes(len(tensor), shape)))
 
 
-class PerHead(Rule):
-    """q, k and v of one head after the other, (H, 3, d), instead of all q, all k and all v, (3, H, d)."""
+class InterleavedQKV(Rule):
+    """q, k and v head by head, (H, 3, d), instead of all q, all k and all v, (3, H, d)."""
 
     def load(self, tensors, shape):
         return tensors[0].unflatten(0, (shape.heads, 3, shape.head_dim)).transpose(0, 1).flatten(0, 2)
@@ -84,20 +84,20 @@ class PerHead(Rule):
         return [tensor.unflatten(0, (3, shape.heads, shape.head_dim)).transpose(0, 1).flatten(0, 2)]
 
 
-def projections(q: str, k: str, v: str) -> Stacked:
-    """Our qkv of three projections."""
-    return Stacked(
+def projections(q: str, k: str, v: str) -> Concat:
+    """Our qkv, from three projections."""
+    return Concat(
         q, k, v, sizes=lambda rows, shape: [n * shape.head_dim for n in (shape.heads, shape.kv_heads, shape.kv_heads)]
     )
 
 
-def gated(gate: str, up: str) -> Stacked:
-    """Our mlp.up of a gate and what is gated."""
-    return Stacked(gate, up, sizes=lambda rows, shape: [rows // 2, rows // 2])
+def gated(gate: str, up: str) -> Concat:
+    """Our mlp.up, from the gate and the gated projection."""
+    return Concat(gate, up, sizes=lambda rows, shape: [rows // 2, rows // 2])
 
 
 def with_biases(rules: dict[str, Rule]) -> dict[str, Rule]:
-    """The table, and for each weight in it the bias by the same rule: `*.weight` becomes `*.bias` on both sides."""
+    """The table, and the same rule for the bias of each weight: `*.weight` becomes `*.bias` on both sides."""
     biases = {}
     for name, rule in rules.items():
         if name.endswith(".weight") and not name.startswith(("embedding.", "head.")):

@@ -8,7 +8,7 @@ from .base import DistanceBias, distances, require
 
 
 def slopes(heads: int) -> list[float]:
-    """m_h: 2^(-8h/H) if H is a power of two, else those of the next lower power and every other one of the next."""
+    """m_h = 2^(-8h/H) if H is a power of two, else those of the next lower power and every other one of the next."""
     if heads & (heads - 1) == 0:
         return [2 ** (-8 * h / heads) for h in range(1, heads + 1)]
     lower = 2 ** (heads.bit_length() - 1)
@@ -18,10 +18,10 @@ def slopes(heads: int) -> list[float]:
 class Alibi(DistanceBias):
     """Attention with linear biases (2108.12409): -m_h * (i - j).
 
-    slopes: `fixed` are the paper's; `learned` starts there and learns ln m_h, so that a slope stays positive. Shared by
-    the layers.
-    share: share of the heads that have a bias, the first ones, with the slopes of a model of so many heads. The others
-    see all distances alike.
+    slopes: `fixed` is the paper's choice. `learned` starts there and learns ln m_h, so that slopes stay positive; they
+    are shared by the layers.
+    share: share of the heads that have a bias. These are the first ones, with the slopes of a model of so many heads.
+    The others have none.
     """
 
     def __init__(self, shape: Shape, *, slopes: Literal["fixed", "learned"], share: float):

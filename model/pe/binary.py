@@ -7,12 +7,12 @@ from .base import Context, PositionEncoding, require
 
 
 class Binary(PositionEncoding):
-    """The position as a binary counter: bit c is floor(t / 2^c) mod 2, as +-1, through a linear map to the width.
+    """The position as a binary number: bit c is floor(t / 2^c) mod 2, as -1 or +1, through a linear map to the width.
 
-    Didactic: the sinusoid is its continuous version (fast bits are fast frequencies). Not smooth (7 -> 8 flips four
-    bits) and bits above log2 of the training length never change in training.
+    Didactic: a sinusoidal code is its continuous counterpart (fast bits are fast frequencies). It is not smooth (7 -> 8
+    flips four bits), and bits above log2 of the training length never change in training.
 
-    bits: how many; positions wrap around at 2^bits, which is why it is also the limit on the length.
+    bits: number of bits. Positions wrap around at 2^bits, which is therefore the limit of the length.
     """
 
     def __init__(self, shape: Shape, *, bits: int):

@@ -6,11 +6,11 @@ from .window import keys
 
 
 class Chunk(PositionEncoding):
-    """Chunked attention (Llama 4): positions are cut into blocks of `size`, and a query sees the keys of its own block.
+    """Chunked attention (Llama 4): a query sees the keys of its own block of `size` positions.
 
         allowed(i, j) = floor(i / size) == floor(j / size)
 
-    Cheaper to serve than a sliding window, but the first token of a block sees nothing but itself.
+    Cheaper to serve than a sliding window, but the first token of a block sees only itself.
 
     size: keys, or a share of the training length if below 1; null is the training length.
     """

@@ -13,9 +13,9 @@ from .registry import encodings_for
 
 
 class Composition(PositionEncoding):
-    """Several encodings of one layer at once: `Compose` describes it.
+    """Several encodings in one layer. `Compose` describes the options.
 
-    elsewhere: encodings whose parameters another composition lists.
+    elsewhere: members whose parameters belong to another composition.
     """
 
     def __init__(self, shape: Shape, members: Sequence[PositionEncoding], elsewhere: Container[PositionEncoding] = ()):
@@ -44,24 +44,24 @@ class Composition(PositionEncoding):
 
     def map_q(self, q: Tensor, context: Context, prepared: list[Any], state: TokenState) -> Tensor:
         for i, part in enumerate(self.members):
-            q = part.map_q(q, context, prepared[i], _own(state, i))
+            q = part.map_q(q, context, prepared[i], _part_state(state, i))
         return q
 
     def map_k(self, k: Tensor, context: Context, prepared: list[Any], state: TokenState) -> Tensor:
         for i, part in enumerate(self.members):
-            k = part.map_k(k, context, prepared[i], _own(state, i))
+            k = part.map_k(k, context, prepared[i], _part_state(state, i))
         return k
 
     def token_state(self, x: Tensor) -> TokenState:
         return {f"{i}.{name}": t for i, part in enumerate(self.members) for name, t in part.token_state(x).items()}
 
     def content_features(self, state: TokenState, context: Context) -> list[Any]:
-        return [part.content_features(_own(state, i), context) for i, part in enumerate(self.members)]
+        return [part.content_features(_part_state(state, i), context) for i, part in enumerate(self.members)]
 
     def scores(self, q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
         for i, part in enumerate(self.members):
             if part.overrides("scores"):
-                return part.scores(q, k, scale, _block(block, i))
+                return part.scores(q, k, scale, _part_block(block, i))
         return super().scores(q, k, scale, block)
 
     def regions(self, q: Tensor, k: Tensor) -> list[tuple[Tensor, Tensor]] | None:
@@ -74,14 +74,14 @@ class Composition(PositionEncoding):
     def values(self, weights: Tensor, v: Tensor, block: Block) -> Tensor:
         for i, part in enumerate(self.members):
             if part.overrides("values"):
-                return part.values(weights, v, _block(block, i))
+                return part.values(weights, v, _part_block(block, i))
         return super().values(weights, v, block)
 
     def table(self, n: int, device: torch.device | None = None) -> Tensor | None:
         return _fold(torch.add, [part.table(n, device) for part in self.members])
 
     def bias(self, block: Block) -> Tensor | None:
-        return _fold(torch.add, [part.bias(_block(block, i)) for i, part in enumerate(self.members)])
+        return _fold(torch.add, [part.bias(_part_block(block, i)) for i, part in enumerate(self.members)])
 
     def allowed(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
         return _fold(torch.logical_and, [part.allowed(query_positions, key_positions) for part in self.members])
@@ -94,14 +94,14 @@ class Composition(PositionEncoding):
 
 
 class Compose(Composition):
-    """Several encodings at once, in order: embeddings and maps chain, biases add, masks intersect.
+    """Several encodings in one layer, in order: embeddings and maps are chained, biases added, masks intersected.
 
-    parts: names, or mappings with a name and options. At most one part may compute the logits itself, one the values,
-    and one may have a sink.
+    parts: names, or mappings with a name and options. At most one part may compute the logits itself, at most one the
+    values, and at most one may have a sink.
     """
 
     def __init__(self, shape: Shape, *, parts: list[Part]):
-        raise TypeError("a configuration, not an encoding: `for_layers` answers with compositions of its parts")
+        raise TypeError("Compose is never built: `for_layers` returns compositions of its parts")
 
     @classmethod
     def for_layers(cls, shape: Shape, options: dict[str, Any]) -> list[PositionEncoding]:
@@ -110,17 +110,17 @@ class Compose(Composition):
 
 
 def composed(shape: Shape, *parts: list[PositionEncoding]) -> list[PositionEncoding]:
-    """Compose encodings layer by layer; layers whose parts are all the same objects share one composition.
+    """Compose encodings layer by layer; layers with the same parts share one composition.
 
-    A part that several compositions have is listed by the first, so a model names each parameter once.
+    A part of several compositions is registered by the first one, so each parameter has one name in the model.
     """
-    made: dict[tuple[PositionEncoding, ...], PositionEncoding] = {}
-    listed: set[PositionEncoding] = set()
+    compositions: dict[tuple[PositionEncoding, ...], PositionEncoding] = {}
+    registered: set[PositionEncoding] = set()
     for layer in zip(*parts, strict=True):
-        if layer not in made:
-            made[layer] = Composition(shape, layer, elsewhere=listed)
-            listed.update(layer)
-    return [made[layer] for layer in zip(*parts, strict=True)]
+        if layer not in compositions:
+            compositions[layer] = Composition(shape, layer, elsewhere=registered)
+            registered.update(layer)
+    return [compositions[layer] for layer in zip(*parts, strict=True)]
 
 
 def _fold(combine: Callable, values: list) -> Any:
@@ -128,10 +128,10 @@ def _fold(combine: Callable, values: list) -> Any:
     return reduce(combine, present) if present else None
 
 
-def _own(state: TokenState, part: int) -> TokenState:
+def _part_state(state: TokenState, part: int) -> TokenState:
     prefix = f"{part}."
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def _block(block: Block, part: int) -> Block:
+def _part_block(block: Block, part: int) -> Block:
     return replace(block, prepared=block.prepared[part], content=block.content[part])

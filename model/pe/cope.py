@@ -6,15 +6,15 @@ from .base import Block, PositionEncoding, require, scaled_scores
 
 
 class Cope(PositionEncoding):
-    """Contextual position encoding (2405.18719): the distance to a key is how many gates are open on the way.
+    """Contextual position encoding (2405.18719): the distance to a key is the sum of the gates from there to the query.
 
         s_ij = q_i k_j / sqrt(d),   p_ij = sum over t = j ... i of sigmoid(s_it),   logits s_ij + q_i e[p_ij]
 
-    e is read between whole numbers by linear interpolation and ends at `size` - 1, where p is cut off. As in the
-    paper's listing the gates see the scaled logits and q_i e is not scaled. Shared by the heads of a layer; drawn from
-    N(0, 0.02^2) (the paper starts at 0).
+    e is interpolated linearly between integers. p is clipped to `size` - 1, the last entry. As in the paper's listing,
+    the gates use the scaled logits and q_i e is not scaled. e is shared by the heads of a layer and drawn from N(0,
+    0.02^2) (the paper starts at 0).
 
-    Each query needs the gates of all its keys in order, so there is no fused kernel and decoding costs O(T) a token.
+    Each query needs the gates of all its keys in order. So there is no fused kernel, and decoding costs O(T) per token.
     """
 
     relative = True
@@ -32,7 +32,7 @@ class Cope(PositionEncoding):
         logits = scaled_scores(q, k, scale)
         gates = torch.where(block.visible(), logits.float().sigmoid(), 0)
         p = gates.flip(-1).cumsum(-1).flip(-1).clamp(max=self.rows.shape[0] - 1)
-        whole = p.detach().long().clamp(max=self.rows.shape[0] - 2)
-        at = q @ self.rows.to(q.dtype).T  # (B, H, tq, size)
-        lower, upper = at.gather(-1, whole), at.gather(-1, whole + 1)
-        return logits + lower + (p - whole) * (upper - lower)
+        floor = p.detach().long().clamp(max=self.rows.shape[0] - 2)
+        by_row = q @ self.rows.to(q.dtype).T  # (B, H, tq, size)
+        lower, upper = by_row.gather(-1, floor), by_row.gather(-1, floor + 1)
+        return logits + lower + (p - floor) * (upper - lower)

@@ -10,28 +10,28 @@ from ..shape import Shape
 from .base import Block, Context, PositionEncoding, require, scaled_scores
 from .registry import encodings_for
 
-ROWS = 16  # queries that the network sees at once: what it computes of them stays in the processor's cache
+ROWS = 16  # queries per pass of the network: the intermediate results stay in the processor's cache
 
 
 class Dape(PositionEncoding):
-    """Data-adaptive positional encoding (DAPE, 2405.14722): a network sees the logits of all heads and their biases.
+    """Data-adaptive positional encoding (DAPE, 2405.14722): a network transforms the logits and biases of all heads.
 
-        S + B + f([S; B]),     f: 2H -> hidden, leaky ReLU -> H, at every pair of tokens, a network a layer
+        S + B + f([S; B]),     f: 2H -> hidden, leaky ReLU -> H, applied to every pair of tokens, one network per layer
 
-    B is a content-free bias with parameters for each layer, as released. f has no bias in its last layer, unlike the
-    released code: a number that is added to all keys of a query changes nothing.
+    B is a content-free bias with parameters for each layer, as released. Unlike the released code, f has no bias in its
+    last layer: a number that is added to all keys of a query changes nothing.
 
     base: the encoding that is B; with `nope` the network sees the logits alone.
 
-    It mixes heads, so no fused kernel applies, and training keeps 2 `hidden` float32 numbers for every pair of tokens:
-    meant for short training lengths. Memory is linear in the length for inference.
+    f mixes heads, so no fused kernel applies. Training keeps 2 `hidden` float32 numbers for every pair of tokens, so it
+    is meant for short training lengths. Memory for inference is linear in the length.
     """
 
     per_layer = True
 
     def __init__(self, shape: Shape, *, base: Part, hidden: int):
         super().__init__(shape)
-        assert isinstance(base, PositionEncoding)  # `for_layers` has built it
+        assert isinstance(base, PositionEncoding)  # built by `for_layers`
         require(hidden >= 1, f"pe.hidden={hidden}: expected 1 or more.\nTry pe.hidden=32")
         self.base = base
         self.relative, self.integer_positions = base.relative, base.integer_positions
@@ -49,8 +49,7 @@ class Dape(PositionEncoding):
             f"pe.base={options['base']['name']}: DAPE adapts an encoding that is a bias of positions alone.\n"
             "Try pe.base=alibi, kerple_log or fire; combine others by pe=compose",
         )
-        made: list[PositionEncoding] = [cls(shape, **{**options, "base": base}) for base in bases]
-        return made
+        return [cls(shape, **{**options, "base": base}) for base in bases]
 
     def reset(self, generator: torch.Generator) -> None:
         fan_in = self.shape.heads * (1 if self.from_bias is None else 2)

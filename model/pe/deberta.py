@@ -10,9 +10,10 @@ class Deberta(PositionEncoding):
 
         logits (q_i k_j + q_i K_(i-j) + k_j Q_(i-j)) / sqrt(3d),     K = P W_K, Q = P W_Q
 
-    Both look up the distance i - j, as the released code does (the paper's third term has the distance j - i, which
-    would give the query table rows of its own). Keys lie behind, so P needs rows for the distances 0 ... size - 1 only;
-    longer ones share the last. P, W_K and W_Q are a set a layer (DeBERTa shares P, behind a normalisation).
+    Both tables are read at the distance i - j, as in the released code (the paper's third term has the distance j - i,
+    which would give the query table rows of its own). Keys are never in the future, so P has rows for the distances 0
+    ... size - 1; longer distances share the last one. Each layer has its own P, W_K and W_Q (DeBERTa shares P, behind a
+    normalisation).
 
     size: null is half of the training length, so that many pairs train the last row.
     """

@@ -11,9 +11,9 @@ from .window import keys
 class DualChunk(Regions):
     """Dual chunk attention (2402.17463): positions in chunks of s = size - window; keys are at j mod s, and queries at
 
-        i mod s                       for keys of their own chunk       exact distances
-        min(i mod s + s, size)        for keys of the one before        exact up to the window
-        min(2s - 1, size)             for keys of earlier ones          all far
+        i mod s                       for keys of the same chunk        exact distances
+        min(i mod s + s, size)        for keys of the previous chunk    exact up to the window
+        min(2s - 1, size)             for keys of earlier chunks        one position for all
 
     Without the factor 0.05 ln s + 1 of the released code, which the paper's results do not use.
 

@@ -7,17 +7,17 @@ from ..shape import Shape
 from .base import Block, PositionEncoding, require
 
 EPSILON = 1e-6  # as in the released code
-PAIRS = 2**17  # of a query and a key that are looked up at once: their lines stay in the cache
+PAIRS = 2**17  # pairs of a query and a key per look-up: their lines stay in the processor's cache
 
 
 class Fire(PositionEncoding):
-    """FIRE (2310.04418): a learned function of the distance in units of the query's own position, shared by the layers.
+    """FIRE (2310.04418): a learned function of the distance divided by the query's position, shared by the layers.
 
         f(psi(i - j) / psi(max(i, T)))_h,     psi(x) = ln(|c x| + 1),     f: 1 -> hidden, ReLU -> H
 
-    The argument stays in [0, 1] at any length ("progressive interpolation"), at the price that the bias is not a
+    The argument stays in [0, 1] at any length ("progressive interpolation"). The price is that the bias is not a
     function of i - j: i is the position of the query in its document. c starts at 0.1 and T = |m * threshold| with m
-    starting at 1. f has no bias in its last layer, unlike the released code: a number that is added to all keys of a
+    starting at 1. Unlike the released code, f has no bias in its last layer: a number that is added to all keys of a
     query changes nothing.
 
     threshold: null is half of the training length, as released.
@@ -50,25 +50,27 @@ class Fire(PositionEncoding):
             distance = block.distance().clamp(min=0).float()
             ratio = self.psi(distance) / (self.psi(furthest)[..., None] + EPSILON)  # (B|1, tq, tk)
             pieces = self.pieces()
-            some = ratio.split(max(1, PAIRS // ratio.shape[2]), 1)
-            return torch.cat([self.network(rows, *pieces) for rows in some], 2)
+            chunks = ratio.split(max(1, PAIRS // ratio.shape[2]), 1)
+            return torch.cat([self.network(rows, *pieces) for rows in chunks], 2)
 
-    def network(self, x: Tensor, bends: Tensor, lines: Tensor) -> Tensor:
+    def network(self, x: Tensor, breaks: Tensor, lines: Tensor) -> Tensor:
         """f at x (B|1, tq, tk): (B|1, H, tq, tk).
 
-        f is straight between the bends of its ReLUs, at -b / w. To look up the line at x is exact, and faster than to
-        compute all hidden units for every pair of tokens.
+        f is piecewise linear with breakpoints at -b / w of its ReLUs. Looking up the line at x is exact, and faster
+        than computing all hidden units for every pair of tokens.
         """
-        piece = torch.bucketize(x.detach(), bends).flatten()
+        piece = torch.bucketize(x.detach(), breaks).flatten()
         slope, start = lines.gather(1, piece.expand(len(lines), -1)).unflatten(1, x.shape).chunk(2)
         return torch.addcmul(start, slope, x).movedim(0, 1)
 
     def pieces(self) -> tuple[Tensor, Tensor]:
-        """Where f bends, sorted (hidden,), and on each piece its slope and its value at 0, (2 H, hidden + 1)."""
+        """Breakpoints of f, sorted (hidden,), and the slope and intercept of each piece, (2 H, hidden + 1)."""
         w, b, out = self.hidden.weight.float()[:, 0], self.hidden.bias.float(), self.out.weight.float()
-        bends, order = (-b / w).detach().nan_to_num(math.inf).sort()  # w = 0: far away; with b = 0 it is never passed
+        breaks, order = (-b / w).detach().nan_to_num(math.inf).sort()  # w = 0: at infinity; w = b = 0: nan, likewise
         w, b, out = w[order], b[order], out[:, order]
-        piece = torch.arange(len(bends) + 1, device=w.device)
-        passed = torch.arange(len(bends), device=w.device)[:, None] < piece  # (hidden, pieces): bends to its left
-        on = passed == (w >= 0)[:, None]  # a unit with w < 0 is on in front of its bend
-        return bends, torch.cat([(out * x) @ on.float() for x in (w, b)])
+        piece = torch.arange(len(breaks) + 1, device=w.device)
+        passed = (
+            torch.arange(len(breaks), device=w.device)[:, None] < piece
+        )  # (hidden, pieces): breakpoints left of the piece
+        active = passed == (w >= 0)[:, None]  # a unit with w < 0 is active left of its breakpoint
+        return breaks, torch.cat([(out * x) @ active.float() for x in (w, b)])

@@ -11,16 +11,16 @@ from .common.running import running_sum
 
 
 class Fox(PositionEncoding):
-    """Forgetting attention (FoX, 2503.02130): ALiBi whose slope each token chooses.
+    """Forgetting attention (FoX, 2503.02130): a bias like ALiBi's whose slope depends on each token.
 
         bias_h(i, j) = sum over l = j+1 ... i of ln f_h(x_l) = c_i - c_j,     z = w_h x_l + b_h
 
-    gate: `sigmoid`, f = sigmoid(z), is FoX. `softplus`, ln f = -softplus(z), is CABLE (2503.08067) as its first version
-    was released; since -softplus(z) = ln sigmoid(-z), the two are one family with the sign of z turned. (The released
-    CABLE does not scale q k by 1/sqrt(d), which looks like a slip; here it is scaled.)
-    keep: f at the beginning, through b; 0.5 is the papers' b = 0, x-transformers starts at sigmoid(5) = 0.993.
+    gate: `sigmoid`, f = sigmoid(z), is FoX. `softplus`, ln f = -softplus(z), is the first released version of CABLE
+    (2503.08067). Since -softplus(z) = ln sigmoid(-z), the two differ by the sign of z. (The released CABLE does not
+    scale q k by 1/sqrt(d), which looks like a slip; here it is scaled.)
+    keep: initial value of f, through b; 0.5 is the papers' b = 0, x-transformers starts at sigmoid(5) = 0.993.
 
-    No other encoding is needed; FoX's own blocks add normalised queries and keys, output gates and more.
+    No other encoding is needed. FoX's own blocks also have normalised queries and keys, output gates and more.
     """
 
     relative = True

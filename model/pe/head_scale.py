@@ -8,12 +8,12 @@ from .base import Context, PositionEncoding, TokenState, require
 
 
 class HeadScale(PositionEncoding):
-    """Head-wise attention scale (2404.12224): logits times a number that each head of each layer learns.
+    """Head-wise attention scale (2404.12224): logits times a learned number per head and layer.
 
-    It tells no positions apart: alone it is NoPE with it. The paper tunes these numbers, and nothing else, of a model
-    without positions at a longer length, so that its attention does not spread out with the keys.
+    It does not distinguish positions: alone it is NoPE with a scale. The paper tunes these numbers, and nothing else,
+    of a model without positions at a longer length, so that its attention does not spread out over more keys.
 
-    initial: of the numbers; 1 changes nothing.
+    initial: initial value of the numbers; 1 changes nothing.
     """
 
     relative = True
@@ -21,7 +21,10 @@ class HeadScale(PositionEncoding):
 
     def __init__(self, shape: Shape, *, initial: float):
         super().__init__(shape)
-        require(initial > 0, f"pe.initial={initial}: attention would prefer what fits worst.\nTry pe.initial=1")
+        require(
+            initial > 0,
+            f"pe.initial={initial}: a scale is positive; a negative one reverses attention.\nTry pe.initial=1",
+        )
         self.initial = initial
         self.scale = nn.Parameter(torch.empty(shape.heads))
 

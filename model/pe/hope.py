@@ -10,12 +10,12 @@ from .rope import Rope
 
 
 class Hope(Rope):
-    """HoPE (2410.21216): RoPE whose pairs that complete no turn within the training length stay still.
+    """HoPE (2410.21216): RoPE without the pairs that complete no turn within the training length.
 
-    A pair that sees only a part of its circle in training meets unknown angles past it; without it nothing is
-    unknown. Not the HoPE for video (2505.20444), nor the hyperbolic one (2509.05218).
+    Such a pair covers only a part of its circle in training and has unknown angles past it. Not the HoPE for video
+    (2505.20444), nor the hyperbolic one (2509.05218).
 
-    length: longest wavelength that still turns; null is the training length.
+    length: longest wavelength that is rotated; null is the training length.
     """
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], length: int | None):
@@ -23,7 +23,7 @@ class Hope(Rope):
         self.length = shape.train_length if length is None else length
         require(
             self.length > 2 * math.pi,
-            f"pe.length={self.length}: the fastest pair takes 6.28 tokens a turn, so none would turn.\n"
+            f"pe.length={self.length}: the fastest pair takes 6.28 tokens per turn, so none would turn.\n"
             f"Try pe.length=128",
         )
 

@@ -8,8 +8,8 @@ from .base import Context, PositionEncoding
 class Index(PositionEncoding):
     """The naive integer code: x_t + t * w with a learned direction w (D).
 
-    Didactic. Unbounded: past the training length it feeds magnitudes that were never seen, and it soon dominates the
-    token's own embedding.
+    Didactic. It is unbounded: past the training length its magnitudes are new to the model, and it soon dominates the
+    embedding of the token.
     """
 
     def __init__(self, shape: Shape):

@@ -7,12 +7,12 @@ from .base import Block, PositionEncoding, TokenState, require
 
 
 class Inkling(PositionEncoding):
-    """Relative logits of the Inkling models (2026): a bias over distance that the query writes.
+    """Relative logits of the Inkling models (2026): a bias over distance computed from the query's token.
 
         bias_h(i, j) = r_h(x_i) P[:, i - j] for i - j < max_distance, else 0
 
-    r_h is a linear map of the layer's input to `basis` numbers a head and P (basis, max_distance) a bank of curves over
-    distance, drawn from N(0, 0.02^2); a set a layer. There is no paper; the formula is that of x-transformers'
+    r_h is a linear map of the layer's input to `basis` numbers per head. P (basis, max_distance) is a set of curves
+    over distance, drawn from N(0, 0.02^2), one set per layer. There is no paper; the formula is that of x-transformers'
     RelativeProjPositionalBias.
 
     max_distance: null is the training length, so that every column is trained; x-transformers has 1,024.
@@ -44,4 +44,4 @@ class Inkling(PositionEncoding):
     def bias(self, block: Block) -> Tensor:
         with torch.autocast(self.bank.device.type, enabled=False):
             curves = block.content["r"][:, block.rows].transpose(1, 2) @ self.bank.float()  # (B, H, tq, columns)
-        return block.gather_by_distance(F.pad(curves, (0, 1)))  # farther keys share the column of zeros
+        return block.gather_by_distance(F.pad(curves, (0, 1)))  # longer distances read the column of zeros

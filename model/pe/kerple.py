@@ -6,16 +6,16 @@ from torch import Tensor, nn
 from ..shape import Shape
 from .base import DistanceBias, distances
 
-FLOOR = 1e-2  # both parameters are kept above it, as in the released code
+FLOOR = 1e-2  # lower bound of both parameters, as in the released code
 
 
 class Kerple(DistanceBias):
-    """Kernelised relative bias (2205.09921), shared by the layers; two positive numbers a head.
+    """Kernelised relative bias (2205.09921), shared by the layers; two positive numbers per head.
 
     log:    -p * ln(1 + a * (i - j)),  p ~ U(0, 2), a ~ U(0, 1)
     power:  -a * (i - j)^p,            a ~ U(0, 1), p ~ U(0, 2) and at most 2
 
-    The bias is added after the scaling by 1/sqrt(d), as in the released code (the paper's equation has it inside).
+    The bias is added after the scaling by 1/sqrt(d), as in the released code (in the paper's equation before it).
     """
 
     def __init__(self, shape: Shape, *, form: Literal["log", "power"]):
@@ -36,5 +36,5 @@ class Kerple(DistanceBias):
         distance = distances(n, self.p.device)
         if self.form == "log":
             return -p * torch.log1p(a * distance)
-        # 0^p has the gradient 0 * ln 0 in p, which is nan: the exact value there is 0, so leave it out of the power.
+        # The gradient of 0^p in p is 0 * ln 0 = nan. The value is 0, so distance 0 is left out of the power.
         return -a * torch.where(distance > 0, distance.clamp(min=1) ** p.clamp(max=2), 0)

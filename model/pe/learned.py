@@ -8,8 +8,7 @@ from .base import Context, PositionEncoding, require
 class Learned(PositionEncoding):
     """Learned absolute positions (1810.04805, GPT-2): x_t + P[t], P (rows, D) drawn from N(0, 0.02^2).
 
-    rows: positions in the table; null is the training length. There is nothing past the last row: longer inputs are
-    refused instead of clipped.
+    rows: positions in the table; null is the training length. Longer inputs are refused, not clipped to the last row.
     """
 
     def __init__(self, shape: Shape, *, rows: int | None):

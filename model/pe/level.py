@@ -11,19 +11,19 @@ from .registry import encodings_for
 
 
 class Level(PositionEncoding):
-    """An encoding that reads one of two position ids a token: BiPE (2401.16421) is two of them.
+    """An encoding that reads one of two position ids per token. BiPE (2401.16421) consists of two of them.
 
-        id 0: the place inside the segment        id 1: the number of the segment
+        id 0: position within the segment        id 1: index of the segment
 
-    BiPE encodes the first by a code added to the embedding and the second by attention. Which ids there are is the
-    position plan's business; with an ordinary plan the first is the position and the second 0.
+    BiPE encodes the first by a code added to the embedding and the second by attention. The position plan defines the
+    ids; with a plan that has one id, the first is the position and the second is 0.
 
     which: the id.  part: the encoding that takes it for the position.
     """
 
     def __init__(self, shape: Shape, *, which: Literal[0, 1], part: Part):
         super().__init__(shape)
-        assert isinstance(part, PositionEncoding)  # `for_layers` has built it
+        assert isinstance(part, PositionEncoding)  # built by `for_layers`
         self.which, self.position_axes = which, (which,)
         self.part: PositionEncoding = part
         self.relative, self.integer_positions = part.relative, part.integer_positions
@@ -33,13 +33,13 @@ class Level(PositionEncoding):
     @classmethod
     def for_layers(cls, shape: Shape, options: dict[str, Any]) -> list[PositionEncoding]:
         parts = encodings_for(shape, options["part"])
-        made: dict[PositionEncoding, PositionEncoding] = {}
+        levels: dict[PositionEncoding, PositionEncoding] = {}
         for part in dict.fromkeys(parts):
-            made[part] = cls(shape, **{**options, "part": part})
-        return [made[part] for part in parts]
+            levels[part] = cls(shape, **{**options, "part": part})
+        return [levels[part] for part in parts]
 
     def overrides(self, *hooks: str) -> bool:
-        # A table over distance is spread by `bias` here: the kernels' distances are those of both ids together.
+        # `bias` expands the part's table over distance: a kernel would read it at distances of both ids together.
         own = {"bias": ("table", "bias"), "table": (), "window_size": (), "regions": ()}
         return any(self.part.overrides(*own.get(hook, (hook,))) for hook in hooks)
 

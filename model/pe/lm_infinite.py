@@ -10,7 +10,7 @@ from .rerope import Rerope
 class LmInfinite(Rerope):
     """LM-Infinite (2308.16137): a query sees the last `window` keys and the first `sinks`.
 
-    No distance is larger than the window: beyond it the first keys are all at that distance.
+    No distance is larger than the window: beyond it all of the first keys are at that distance.
 
     window: keys, or a share of the training length if below 1; null is the training length.
     sinks: first positions that all queries see, 10 to 100 in the paper.
@@ -20,7 +20,10 @@ class LmInfinite(Rerope):
 
     def __init__(self, shape: Shape, *, rope: Part, window: int | float | None, sinks: int):
         super().__init__(shape, rope=rope, window=window)
-        require(sinks >= 0, f"pe.sinks={sinks}: how many of the first positions everybody sees.\nTry pe.sinks=10")
+        require(
+            sinks >= 0,
+            f"pe.sinks={sinks}: the number of first positions that all queries see is 0 or more.\nTry pe.sinks=10",
+        )
         self.sinks = sinks
 
     def region(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:

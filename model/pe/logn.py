@@ -11,9 +11,9 @@ from .base import Context, PositionEncoding, TokenState, require
 class Logn(PositionEncoding):
     """Log-n scaling (2202.12172; Su 2021; Qwen-1): logits times max(1, ln n / ln L) for a query that sees n keys.
 
-    Attention spreads out as the keys become more; this keeps its entropy. Nothing changes within L tokens, so it
-    can be put on a trained model. It tells no positions apart: alone it is NoPE with it, mostly it is a part of a
-    composition.
+    Attention spreads out as the number of keys grows; the scaling keeps its entropy constant. Nothing changes within L
+    tokens, so it can be added to a trained model. It does not distinguish positions: alone it is NoPE with a scale, and
+    it is mostly a part of a composition.
 
     n is the position + 1.  length: L; null is the training length.
     """

@@ -10,13 +10,13 @@ from .base import DistanceBias, distances, require
 
 
 class MlpBias(DistanceBias):
-    """A bias that a small network computes from the distance, shared by the layers.
+    """A bias computed from the distance by a small network, shared by the layers.
 
     Dynamic position bias (CrossFormer, 2108.00154) and continuous position bias (Swin v2, 2111.09883): 1 -> hidden,
-    SiLU, -> hidden, SiLU, -> H. The network is x-transformers' (CrossFormer has LayerNorm and ReLU); its last layer has
-    no bias here, because a number that is added to all keys of a query changes nothing.
+    SiLU, -> hidden, SiLU, -> H. The network is that of x-transformers (CrossFormer has LayerNorm and ReLU). Its last
+    layer has no bias here, because a number that is added to all keys of a query changes nothing.
 
-    distance: what it sees. `raw`: (i - j) / L; past the training length L it is asked for inputs it has never seen.
+    distance: input of the network. `raw`: (i - j) / L, which past the training length L is out of the trained range.
     `log`: ln(1 + i - j) / ln(1 + L), which leaves the trained range slowly.
     """
 

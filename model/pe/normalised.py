@@ -8,10 +8,10 @@ from .base import Context, PositionEncoding
 class Normalised(PositionEncoding):
     """The index scaled to [0, 1]: x_t + t / (T - 1) * w, with T the number of tokens so far and w (D) learned.
 
-    A counter-example, kept because tutorials begin with it. It needs the total length T in advance, which a language
-    model that writes from left to right does not have: each new token changes the code of every earlier one. So what a
-    prefix computes depends on what follows (`length_dependent`), logits of a long text are not those of its prefixes,
-    and cached layers are stale. One step also means something else at each length.
+    A counter-example, included because tutorials begin with it. It needs the total length T in advance, which a causal
+    language model does not have: each new token changes the code of every earlier one. So the outputs of a prefix
+    depend on later tokens (`length_dependent`), the logits of a long text differ from those of its prefixes, and cached
+    layers are stale. The meaning of one step also depends on the length.
     """
 
     length_dependent = True

@@ -9,8 +9,8 @@ from .base import Context, PositionEncoding, require
 class OneHot(PositionEncoding):
     """One-hot positions through a linear map: x_t + W e_t, W (D, size).
 
-    Didactic. There is no notion of distance and no code beyond `size` (null: the training length); W e_t is a column of
-    W, so this is the learned absolute encoding written differently, and a test holds the two equal.
+    Didactic. It has no notion of distance and no code beyond `size` (null: the training length). W e_t is a column of
+    W, so this is the learned absolute encoding in another notation; a test verifies that the two are equal.
     """
 
     def __init__(self, shape: Shape, *, size: int | None):

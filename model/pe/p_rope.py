@@ -9,20 +9,20 @@ from .rope import Rope
 
 
 class PRope(Rope):
-    """p-RoPE (2410.06205): RoPE whose slowest pairs do not turn; p = 1 is RoPE, p = 0 is NoPE.
+    """p-RoPE (2410.06205): RoPE without the slowest pairs; p = 1 is RoPE, p = 0 is NoPE.
 
-    Not the same as a partial rotation: exponents count over the whole head, so the pairs that turn keep the
-    frequencies they have in RoPE.
+    This is not a partial rotation: exponents count over the whole head, so the rotated pairs have the same frequencies
+    as in RoPE.
 
-    p: share of the pairs that turn, the fastest; rounded down to whole pairs.
+    p: share of the pairs that are rotated, the fastest ones; rounded down to whole pairs.
     """
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], p: float):
         super().__init__(shape, base=base, layout=layout, partial=1.0)
         require(0 <= p <= 1, f"pe.p={p}: the share of the pairs that turn, from 0 to 1.\nTry pe.p=0.75")
-        self.turning = int(p * shape.head_dim // 2)
+        self.rotated_pairs = int(p * shape.head_dim // 2)
 
     def frequencies(self, device: torch.device | None = None) -> Tensor:
         frequencies = super().frequencies(device)
-        frequencies[self.turning :] = 0
+        frequencies[self.rotated_pairs :] = 0
         return frequencies

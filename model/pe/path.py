@@ -5,20 +5,21 @@ from torch import Tensor, nn
 from ..shape import Shape
 from .base import Block, Context, PositionEncoding, TokenState, require
 
-KEYS = 64  # keys a step; any number gives the same logits
+KEYS = 64  # keys per step; the logits do not depend on it
 
 
 class Path(PositionEncoding):
-    """PaTH (2505.16381): between a key and a query lies a product of Householder-like matrices, one a token.
+    """PaTH (2505.16381): a product of Householder-like matrices, one per token between a key and a query.
 
         logits q_i H_i H_(i-1) ... H_(j+1) k_j / sqrt(d),     H_t = I - beta_t w_t w_t^T
 
         w = SiLU of a convolution over `conv` tokens of a map of rank `rank`, normalised;  beta = 2 sigmoid(u x + b)
 
-    The plain form in O(T^2 d), meant for short sequences: a block of queries walks back over its keys, `KEYS` at a
-    time, and is turned by them as it passes. The paper's kernels rewrite all cached keys at every new token; here keys
-    stay raw and w and beta of each token are cached. Memory is linear in T for inference. This is PaTH without the
-    forget gate; a composition with `fox` adds it (fla scales its gate by 1/sqrt(d), `fox` does not).
+    This is the direct form in O(T^2 d), meant for short sequences: a block of queries visits its keys from the last to
+    the first, `KEYS` at a time, and is multiplied by their matrices on the way. The paper's kernels rewrite all cached
+    keys at every new token. Here keys stay raw, and w and beta of each token are cached. Memory for inference is linear
+    in T. This is PaTH without the forget gate; a composition with `fox` adds it (fla scales its gate by 1/sqrt(d),
+    `fox` does not).
     """
 
     relative = True
@@ -53,7 +54,7 @@ class Path(PositionEncoding):
         mixed = torch.zeros_like(x)
         for back, tap in enumerate(self.taps.float()):
             earlier = F.pad(x, (0, 0, back, 0))[:, : x.shape[1]]
-            if context.documents is not None and back:  # nothing comes over from the document before
+            if context.documents is not None and back:  # the convolution stops at the start of a document
                 same = context.documents[:, back:] == context.documents[:, :-back]
                 earlier = earlier * F.pad(same, (back, 0))[..., None]
             mixed = mixed + tap * earlier
@@ -71,21 +72,21 @@ class Path(PositionEncoding):
             w, bw = (x[:, :, block.columns] for x in block.content)
             pieces = []
             for cut in cuts:
-                s, q = walk(q, *(x[:, :, cut] for x in (k, w, bw)), own=cut is cuts[0])
+                s, q = apply_householders(q, *(x[:, :, cut] for x in (k, w, bw)), own=cut is cuts[0])
                 pieces.insert(0, s)
             return F.pad(torch.cat(pieces, -1), (0, n - cuts[0].stop)) * scale
 
 
-def walk(q: Tensor, k: Tensor, w: Tensor, bw: Tensor, own: bool) -> tuple[Tensor, Tensor]:
-    """Queries passing the tokens of k, w and beta w, last token first: the logits on the way, and q as it comes out.
+def apply_householders(q: Tensor, k: Tensor, w: Tensor, bw: Tensor, own: bool) -> tuple[Tensor, Tensor]:
+    """Logits of queries and keys, and the queries multiplied by the matrices of these tokens, last token first.
 
     own: the tokens are the queries' own, so query r starts at token r. All (B, H, n, d); logits (B, H, tq, n).
 
-    A product H_n ... H_1 is I - W^T A B W with B = diag(beta), A the inverse of I + the part of B W W^T below the
-    diagonal (the WY form); stopped after token j it meets key j.
+    A product H_n ... H_1 is I - W^T A B W with B = diag(beta) and A the inverse of I + the part of B W W^T below the
+    diagonal (the WY form). The product up to token j gives the logit of key j.
     """
-    met = q @ w.mT
-    met = torch.linalg.solve_triangular(
-        (bw @ w.mT).tril(-1), met.tril() if own else met, upper=False, left=False, unitriangular=True
+    projections = q @ w.mT
+    projections = torch.linalg.solve_triangular(
+        (bw @ w.mT).tril(-1), projections.tril() if own else projections, upper=False, left=False, unitriangular=True
     )
-    return q @ k.mT - met @ (bw @ k.mT).tril(-1), q - met @ bw
+    return q @ k.mT - projections @ (bw @ k.mT).tril(-1), q - projections @ bw

@@ -4,19 +4,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..precision import exact_device
 from ..shape import Shape
 from .base import Context, PositionEncoding, TokenState, require
-from .common.rotation import Rotation, angles
+from .common.rotation import Rotation, angles, frequencies
 
 
 class Pope(PositionEncoding):
     """PoPE, polar coordinates (2509.10534): logits sum_c sp(q_c) sp(k_c) cos((i - j) theta_c - delta_c).
 
-    sp is softplus. What a channel says is a magnitude and where it is is an angle, so content and position do not
-    mix as in RoPE. Every channel has a frequency, theta_c = base^(-c/d); queries and keys become twice as wide.
+    sp is softplus. The content of a channel is a magnitude and its position is an angle, so the two do not mix as in
+    RoPE. Every channel has a frequency, theta_c = base^(-c/d); queries and keys become twice as wide.
 
-    delta: learned, a number a head and channel, shared by the layers; starts at 0 and is clipped to [-2 pi, 0].
+    delta: learned, one number per head and channel, shared by the layers; starts at 0 and is clipped to [-2 pi, 0].
     """
 
     relative = True
@@ -31,9 +30,10 @@ class Pope(PositionEncoding):
         nn.init.zeros_(self.delta)
 
     def prepare(self, context: Context) -> Rotation:
-        d = self.shape.head_dim
-        exponent = torch.arange(d, device=exact_device(context.positions.device), dtype=torch.float64) / d
-        return angles(context.positions, self.base**-exponent)  # (B|1, 1, T, d)
+        positions = context.positions
+        return angles(
+            positions, frequencies(self.base, self.shape.head_dim, positions.device, step=1)
+        )  # (B|1, 1, T, d)
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         at = prepared.last(context.queries)
@@ -46,6 +46,6 @@ class Pope(PositionEncoding):
 
 
 def _polar(x: Tensor, angle: Rotation) -> Tensor:
-    """Magnitudes softplus(x) at these angles, as (x, y): (B, H, T, d) -> (B, H, T, 2d)."""
+    """Vectors of magnitude softplus(x) at these angles, as (x, y): (B, H, T, d) -> (B, H, T, 2d)."""
     size = nn.functional.softplus(x.float())
     return torch.cat((size * angle.cos, size * angle.sin), -1).to(x.dtype)

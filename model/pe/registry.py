@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..registry import Part, Registry
+from ..registry import Part, Registry, arguments
 from ..shape import Shape
 
 if TYPE_CHECKING:
@@ -15,5 +15,4 @@ names, options, resolve = schemes.names, schemes.options, schemes.resolve
 def encodings_for(shape: Shape, pe: Part) -> "list[PositionEncoding]":
     """The encoding of each layer of a model of this shape."""
     resolved = schemes.resolve(pe)
-    chosen = {key: resolved[key] for key in schemes.signature(resolved["scheme"])}
-    return schemes.load(resolved["scheme"]).for_layers(shape, chosen)
+    return schemes.load(resolved["scheme"]).for_layers(shape, arguments(resolved))

@@ -11,9 +11,9 @@ from .window import keys
 class Rerope(Regions):
     """ReRoPE (Su 2023, kexue.fm/archives/9708): distance min(i - j, window), so that no angle is new at any length.
 
-    Put on a trained model, a window of a quarter to half of the training length works best.
+    With a trained model a window of a quarter to half of the training length works best.
 
-    window: distance from which on all keys are equally far; keys, or a share of the training length if below 1.
+    window: largest distance; keys, or a share of the training length if below 1.
     """
 
     relative = True

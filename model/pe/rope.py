@@ -3,25 +3,28 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..precision import exact_device
 from ..shape import Shape
 from .base import Context, PositionEncoding, TokenState, require
-from .common.rotation import angles, rotate
+from .common.rotation import angles, frequencies, rotate
 from .common.scaling import Scaling
 
 
 class Rope(PositionEncoding):
-    """Rotary position embedding (2104.09864): <R_i q, R_j k> = <q, R_(j-i) k>, R_t turns pair c by t *
-    base^(-2c/r).
+    """Rotary position embedding (2104.09864): <R_i q, R_j k> = <q, R_(j-i) k>.
 
-    layout: which channels form a pair. `half`: (c, c + r/2), as GPT-NeoX and the Llama of transformers;
-    `interleaved`: (2c, 2c+1), as GPT-J, Meta's Llama and GLM. Equal up to a permutation of the rows of W_q and W_k.
-    partial: share of the head's channels that turn, the first r = partial * d; exponents use r (GPT-NeoX, GLM-4).
+    R_t rotates pair c by the angle t * base^(-2c/r).
+
+    layout: the channels of a pair. `half`: (c, c + r/2), as in GPT-NeoX and transformers' Llama; `interleaved`: (2c,
+    2c+1), as in GPT-J, Meta's Llama and GLM. They differ by a permutation of the rows of W_q and W_k.
+    partial: share of the head's channels that are rotated, the first r = partial * d; exponents use r (GPT-NeoX,
+    GLM-4).
     """
 
     relative = True
     cacheable_keys = True
-    plain = True  # a rotation of queries and keys by their positions and nothing else: regions may be put over it
+    is_pure_rotation = (
+        True  # rotates queries and keys by their positions and does nothing else; region schemes need that
+    )
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], partial: float):
         super().__init__(shape)
@@ -30,19 +33,18 @@ class Rope(PositionEncoding):
         rotated = partial * shape.head_dim
         require(
             rotated == int(rotated) and rotated % 2 == 0,
-            f"pe.partial={partial} turns {rotated:g} of the {shape.head_dim} channels of a head; they turn in pairs.\n"
+            f"pe.partial={partial} rotates {rotated:g} of a head's {shape.head_dim} channels, not a number of pairs.\n"
             f"Try an even number of channels: model.width={2 * shape.heads * max(1, shape.head_dim // 2)} pe.partial=1",
         )
         self.base, self.layout, self.partial, self.rotated = base, layout, partial, int(rotated)
-        self.scaling = Scaling()  # context extension puts another one on a copy
+        self.scaling = Scaling()  # a context extension replaces it on a copy
 
     def frequencies(self, device: torch.device | None = None) -> Tensor:
-        """Radians a position of each pair, float64 (r/2,)."""
-        exponent = torch.arange(0, self.rotated, 2, device=exact_device(device), dtype=torch.float64) / self.rotated
-        return self.base**-exponent
+        """Radians per position of each pair, float64 (r/2,)."""
+        return frequencies(self.base, self.rotated, device)
 
     def scaled(self, context: Context) -> tuple[Tensor, float]:
-        """The frequencies that are used and the amplitude of cos and sin."""
+        """The frequencies after context extension, and the amplitude of cos and sin."""
         return self.scaling(self.frequencies(context.positions.device), context.total_length)
 
     def prepare(self, context: Context) -> Any:

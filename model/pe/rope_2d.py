@@ -10,14 +10,14 @@ from .rope import Rope
 
 
 class Rope2d(Rope):
-    """Two-dimensional rotary positions (ChatGLM-6B, 2210.02414): each half of the head has an id of its own.
+    """Two-dimensional rotary positions (ChatGLM-6B, 2210.02414): one position id for each half of the head.
 
-    A plan may hand out two ids a token, positions (B|1, T, 2); in ChatGLM they are the position and the place in
-    the block that is being generated, which is 0 in the prompt. With one id the second is 0, so that half does not
-    turn. Pairs are (c, c + d/4) within a half, exponents count over a half.
+    A plan may return two ids per token, positions (B|1, T, 2). In ChatGLM they are the position and the index within
+    the generated block, which is 0 in the prompt. With one id per token the second is 0 and its half is not rotated.
+    Pairs are (c, c + d/4) within a half, and exponents count over a half.
     """
 
-    cacheable_keys = plain = False
+    cacheable_keys = is_pure_rotation = False
     position_axes = (0, 1)
 
     def __init__(self, shape: Shape, *, base: float):

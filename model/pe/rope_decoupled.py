@@ -12,22 +12,22 @@ from .rope import Rope
 
 
 class RopeDecoupled(Rope):
-    """Decoupled RoPE (2405.04434, DeepSeek-V2): the head's own channels carry no position, extra channels turn.
+    """Decoupled RoPE (2405.04434, DeepSeek-V2): additional channels are rotated, the head's own ones are not.
 
-    Logits (<q, k> + <R_i q', R_j k'>) / sqrt(d + channels), where q' = W_q' x for every head and k' = W_k' x is one
-    for all of them. Without the compression of keys and values that the paper needs it for. The cache also holds q'
-    and k'.
+    Logits (<q, k> + <R_i q', R_j k'>) / sqrt(d + channels), where q' = W_q' x is computed for every head and k' = W_k'
+    x once for all heads. Without the compression of keys and values, which is the paper's reason for it. The KV cache
+    also holds q' and k'.
 
-    channels: extra channels a head.
+    channels: additional channels per head.
     """
 
-    cacheable_keys = plain = False
+    cacheable_keys = is_pure_rotation = False
     per_layer = True
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], channels: int):
         require(
             channels >= 2 and channels % 2 == 0,
-            f"pe.channels={channels}: channels turn in pairs.\nTry pe.channels={max(2, channels + channels % 2)}",
+            f"pe.channels={channels}: channels come in pairs.\nTry pe.channels={max(2, channels + channels % 2)}",
         )
         super().__init__(replace(shape, head_dim=channels), base=base, layout=layout, partial=1.0)
         self.shape = shape

@@ -11,10 +11,10 @@ class Sandwich(DistanceBias):
 
         (sum over c = 1 ... dims/2 of cos((i - j) / 10000^(2c / dims)) - dims/2) * H / (8h)     for head h = 1 ... H
 
-    0 at distance 0, then an oscillating, about logarithmic decay. The sum starts at c = 1, as in the paper's formula
-    and in NeMo; starting at 0, as sinusoidal codes do, would add cos(i - j) and drop the slowest term.
+    0 at distance 0, then an oscillating and roughly logarithmic decay. The sum starts at c = 1, as in the paper's
+    formula and in NeMo. Starting at 0, as sinusoidal codes do, would add cos(i - j) and drop the slowest term.
 
-    dims: size of the codes; 128 in the paper whatever the size of a head.
+    dims: size of the codes; 128 in the paper for every head dimension.
     """
 
     def __init__(self, shape: Shape, *, dims: int):

@@ -7,19 +7,18 @@ from .registry import encodings_for
 
 
 class Schedule(PositionEncoding):
-    """Which encoding acts in which layer: layer l has entry l mod n of a pattern of n encodings.
+    """A pattern of n encodings over the layers: layer l has entry l mod n.
 
-        pattern = [window, window, window, nope]        layers 0, 1, 2 see a window, layer 3 everything, and again
+        pattern = [window, window, window, nope]        layers 0, 1, 2 have a window, layer 3 full attention, and so on
 
-    Equal entries are one object wherever the scheme is one for the whole model, so a learned table stays one table.
+    Equal entries are one object if the scheme shares its parameters between layers, so a learned table stays one table.
 
-    pattern: names, or mappings with a name and options. It repeats: the number of layers is a multiple of its length. A
-    code that is added to the embedding acts before all layers and has no place in it: compose it with the
-    schedule.
+    pattern: names, or mappings with a name and options. The number of layers is a multiple of its length. A code that
+    is added to the embedding acts before all layers and cannot be an entry: compose it with the schedule.
     """
 
     def __init__(self, shape: Shape, *, pattern: list[Part]):
-        raise TypeError("a schedule is not an encoding: `for_layers` answers with those of its pattern")
+        raise TypeError("Schedule is never built: `for_layers` returns the encodings of its pattern")
 
     @classmethod
     def for_layers(cls, shape: Shape, options: dict[str, Any]) -> list[PositionEncoding]:
@@ -33,18 +32,18 @@ class Schedule(PositionEncoding):
             f"model.layers={layers}: pe.pattern has {n} entries, and the pattern must end with the last layer.\n"
             f"Try model.layers={near}, or a pattern of length {lengths}",
         )
-        made: list[tuple[Part, list[PositionEncoding]]] = []
-        chosen = []
+        built: list[tuple[Part, list[PositionEncoding]]] = []
+        schedule = []
         for layer in range(layers):
             entry = pattern[layer % n]
-            known = next((encodings for part, encodings in made if part == entry), None)
-            if known is None:
-                known = encodings_for(shape, entry)
-                made.append((entry, known))
+            encodings = next((encodings for part, encodings in built if part == entry), None)
+            if encodings is None:
+                encodings = encodings_for(shape, entry)
+                built.append((entry, encodings))
                 require(
-                    not known[0].overrides("embed"),
-                    f"pe.pattern: {entry['name']} is added to the embedding, which happens once and not in a layer.\n"
-                    f"Put it beside the schedule: pe=compose with parts {entry['name']} and the schedule",
+                    not encodings[0].overrides("embed"),
+                    f"pe.pattern: {entry['name']} is added to the embedding, before all layers.\n"
+                    f"Compose it with the schedule: pe=compose with parts {entry['name']} and the schedule",
                 )
-            chosen.append(known[layer])
-        return chosen
+            schedule.append(encodings[layer])
+        return schedule

@@ -11,14 +11,14 @@ from .common.running import running_sum
 
 
 class SelectiveRope(PositionEncoding):
-    """RoPE by a clock that each token moves: in the style of Selective RoPE (2511.17388) and data-dependent rotation.
+    """RoPE with learned steps between tokens, in the style of Selective RoPE (2511.17388).
 
-    Pair c of token i is turned by base^(-2c/d) * sum over t = 0 ... i of 2 sigmoid(w_c x_t + b_c). A step is about 1 at
-    first, which is RoPE, and stays between 0 (the token is not counted) and 2. The papers' own parametrisations differ:
-    this is a plain one, not a reproduction.
+    Pair c of token i is rotated by base^(-2c/d) * sum over t = 0 ... i of 2 sigmoid(w_c x_t + b_c). A step is about 1
+    at initialisation, which is RoPE, and stays between 0 (the token is not counted) and 2. This is a simple
+    parametrisation of data-dependent rotation, not a reproduction: those of the papers differ.
 
     clock: `pair`, each pair of channels of a key head has its own steps; `head`, all pairs of a head share them, and
-    what is learned are contextual positions.
+    the learned quantity is a contextual position.
     """
 
     relative = True
@@ -29,7 +29,7 @@ class SelectiveRope(PositionEncoding):
         require(base > 0, f"pe.base={base}: frequencies are powers of the base.\nTry pe.base=10000")
         require(
             shape.head_dim % 2 == 0,
-            f"model.width={shape.width}: heads of {shape.head_dim} channels cannot turn in pairs.\n"
+            f"model.width={shape.width}: heads of {shape.head_dim} channels cannot be rotated in pairs.\n"
             f"Try model.width={shape.heads * (shape.head_dim + 1)}",
         )
         self.base = base
@@ -54,9 +54,10 @@ class SelectiveRope(PositionEncoding):
         return Rotation(angle.cos().float().to(device), angle.sin().float().to(device))
 
     def map_q(self, q: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
-        turn, groups = self.rotation(state, context).last(context.queries), self.shape.heads // self.shape.kv_heads
-        turn = Rotation(*(x.repeat_interleave(groups, dim=1) for x in (turn.cos, turn.sin)))
-        return rotate(q, turn, "half")
+        by_key_head = self.rotation(state, context).last(context.queries)
+        groups = self.shape.heads // self.shape.kv_heads
+        cos, sin = (x.repeat_interleave(groups, dim=1) for x in (by_key_head.cos, by_key_head.sin))
+        return rotate(q, Rotation(cos, sin), "half")
 
     def map_k(self, k: Tensor, context: Context, prepared: Any, state: TokenState) -> Tensor:
         return rotate(k, self.rotation(state, context), "half")

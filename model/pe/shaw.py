@@ -6,12 +6,12 @@ from .base import Block, PositionEncoding, require, scaled_scores
 
 
 class Shaw(PositionEncoding):
-    """Relative position representations (1803.02155): a learned vector a distance, shared by the heads of a layer.
+    """Relative position representations (1803.02155): a learned vector per distance, shared by the heads of a layer.
 
         logits q_i (k_j + a_min(i-j, max_distance)) / sqrt(d),     output sum_j p_ij (v_j + b_min(i-j, max_distance))
 
-    max_distance: all keys at least so far away share a vector; the paper finds no gain beyond 4 or so.
-    values: whether there is a b. The paper uses both and finds the keys' vectors alone as good.
+    max_distance: keys at this distance and beyond share a vector; the paper finds no gain beyond about 4.
+    values: use b as well. The paper does, and finds the vectors of the keys alone equally good.
     """
 
     relative = True

@@ -10,8 +10,9 @@ class Sink(PositionEncoding):
 
         p_ij = exp(s_ij) / (exp(z_h) + sum_k exp(s_ik))
 
-    A head can then attend to nothing instead of to its first token, which is where StreamingLLM (2309.17453) finds the
-    weight that nobody wants. One number a head and layer, from N(0, 0.02^2). No positions in it, so it comes as a part.
+    A head can then attend to nothing. Without it the excess weight goes to the first token, as StreamingLLM
+    (2309.17453) finds. One number per head and layer, from N(0, 0.02^2). It does not encode positions and is used as a
+    part.
     """
 
     relative = True

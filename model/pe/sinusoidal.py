@@ -4,16 +4,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..precision import exact_device
+from ..precision import exact
 from ..shape import Shape
 from .base import Context, PositionEncoding, require
+from .common.rotation import frequencies
 
 
 class Sinusoidal(PositionEncoding):
     """Sinusoids (1706.03762): x_t sqrt(D) + PE(t), PE(t, 2c) = sin(t / base^(2c/D)), PE(t, 2c+1) = the cosine of it.
 
-    layout: `interleaved` is the paper's order; `concatenated` puts all sines in front of all cosines (tensor2tensor,
-    with the paper's exponents). They differ by a permutation of channels only.
+    layout: `interleaved` is the paper's order; `concatenated` has all sines before all cosines (tensor2tensor, with the
+    paper's exponents). They differ by a permutation of the channels.
     """
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["interleaved", "concatenated"]):
@@ -34,9 +35,7 @@ class Sinusoidal(PositionEncoding):
 
 
 def sinusoids(positions: Tensor, width: int, base: float = 10000.0, layout: str = "concatenated") -> Tensor:
-    """Float32 sines and cosines of positions (...): (..., width). Angles are float64: far out float32 is too coarse."""
-    exact = exact_device(positions.device)
-    exponent = torch.arange(0, width, 2, device=exact, dtype=torch.float64) / width
-    angle = positions.to(exact).double()[..., None] * base**-exponent
+    """Sines and cosines of positions (...), float32 (..., width). Angles are float64: float32 is too coarse far out."""
+    angle = exact(positions)[..., None] * frequencies(base, width, positions.device)
     parts = [part.float().to(positions.device) for part in (angle.sin(), angle.cos())]
     return torch.stack(parts, -1).flatten(-2) if layout == "interleaved" else torch.cat(parts, -1)

@@ -12,8 +12,8 @@ from .base import Context, PositionEncoding, TokenState, require
 class Ssmax(PositionEncoding):
     """Scalable softmax (2501.19399): logits times s ln n for a query that sees n keys.
 
-    s is learned, one a head and layer. The softmax of s ln n z is n^(s z) / sum n^(s z): it stays as sharp with
-    many keys as with few. Mostly a part of a composition; alone it is NoPE with it.
+    s is learned, one per head and layer. The softmax of s ln n z is n^(s z) / sum n^(s z): it stays as sharp with many
+    keys as with few. Mostly a part of a composition; alone it is NoPE with a scale.
 
     n is the position + 1.  initial: of s; null is 1 / ln L, which changes nothing at the training length L.
     """

@@ -11,9 +11,10 @@ from .window import keys
 class Streaming(Regions):
     """StreamingLLM (2309.17453): a query sees the first `sinks` positions and the last `window`, itself included.
 
-    Positions count inside that cache: from sinks + window - 1 on every query is at this one. So a key in the window
-    is at its distance, and sink j at min(i, sinks + window - 1) - j. This computes for all queries at once what the
-    paper does token by token with a cache that evicts. It does not extend what the model can use.
+    Positions count within that cache: every query from position sinks + window - 1 on is at sinks + window - 1. So a
+    key in the window is at its distance, and sink j at min(i, sinks + window - 1) - j. All queries are computed at
+    once; the paper computes them token by token with a cache that evicts. It does not extend the context that the model
+    can use.
 
     window: keys, or a share of the training length if below 1; null is the training length minus the sinks.
     """
@@ -22,7 +23,10 @@ class Streaming(Regions):
         super().__init__(shape, rope=rope)
         self.window = shape.train_length - sinks if window is None else keys(window, shape, "pe.window")
         self.sinks = sinks
-        require(sinks >= 0, f"pe.sinks={sinks}: how many of the first positions stay.\nTry pe.sinks=4")
+        require(
+            sinks >= 0,
+            f"pe.sinks={sinks}: the number of first positions that stay visible is 0 or more.\nTry pe.sinks=4",
+        )
         require(
             self.window >= 1,
             f"pe.window={window} with pe.sinks={sinks} and train.length={shape.train_length}: "

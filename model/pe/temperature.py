@@ -8,12 +8,12 @@ from .base import Context, PositionEncoding, TokenState, require
 
 
 class Temperature(PositionEncoding):
-    """Llama 4's attention temperature: logits times 1 + slope * ln(1 + floor((i + 1) / step)), in steps of tokens.
+    """Llama 4's attention temperature: logits times 1 + slope * ln(1 + floor((i + 1) / step)).
 
-    Nothing changes in the first step - 1 tokens. Meant for the layers of a hybrid without positions, which are the
-    ones that attend far.
+    Nothing changes in the first step - 1 tokens. Meant for the layers of a hybrid without positions, which attend to
+    distant tokens.
 
-    step: 8,192 in Llama 4; null is the training length.
+    step: number of tokens with the same temperature. 8,192 in Llama 4; null is the training length.
     """
 
     def __init__(self, shape: Shape, *, step: int | None, slope: float):

@@ -6,12 +6,12 @@ from .base import DistanceBias, require
 
 
 class Toeplitz(DistanceBias):
-    """The plainest learned relative bias: W[min(i - j, max_distance), h], shared by the layers.
+    """The simplest learned relative bias: W[min(i - j, max_distance), h], shared by the layers.
 
-    What T5's buckets, KERPLE's and FIRE's curves are to be compared with. Drawn from N(0, 1/D) as in T5.
+    A baseline for T5's buckets and for the curves of KERPLE and FIRE. Drawn from N(0, 1/D) as in T5.
 
-    max_distance: all keys at least so far away share the last number. null is half of the training length: the last
-    number serves every longer distance, and at half the length as many pairs train it as all others on average.
+    max_distance: keys at this distance and beyond share the last number. null is half of the training length: the last
+    number serves every longer distance, so many pairs should train it.
     """
 
     def __init__(self, shape: Shape, *, max_distance: int | None):

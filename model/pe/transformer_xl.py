@@ -11,9 +11,9 @@ class TransformerXl(PositionEncoding):
 
         logits ((q_i + u) k_j + (q_i + v) W_R R_(i-j)) / sqrt(d)
 
-    R is the sinusoidal code of the distance (all sines, then all cosines, as released); W_R (D, H d), u and v (H, d)
-    are learned, a set a layer (released models share u and v). Distances past the training length have codes that were
-    never seen.
+    R is the sinusoidal code of the distance (all sines, then all cosines, as released). W_R (D, H d), u and v (H, d)
+    are learned, one set per layer (released models share u and v). Codes of distances past the training length are new
+    to the model.
     """
 
     relative = True

@@ -10,14 +10,14 @@ from .sinusoidal import sinusoids
 
 
 class Tupe(PositionEncoding):
-    """TUPE-A (2006.15595): positions correlate with positions, words with words, and neither with the other.
+    """TUPE-A (2006.15595): untied correlations of positions with positions and of words with words.
 
         (q_i k_j + (p_i U_Q)(p_j U_K)) / sqrt(2d)
 
     The matrices are shared by the layers. TUPE-R adds T5's bias: a composition of this and `t5`. The paper's untied
     [CLS] token has no counterpart in a decoder.
 
-    code: `learned` is the paper's, a vector a position, normalised to mean 0 and variance 1, with none past the
+    code: `learned` is the paper's, one vector per position, normalised to mean 0 and variance 1, with none past the
     training length; `sinusoidal` has no such limit.
     """
 

@@ -1,4 +1,4 @@
-"""Position plans: which positions the tokens of a sequence are given. The encodings stay, the numbers change."""
+"""Position plans: the position ids of the tokens of a sequence. The encoding is the same under every plan."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from ..shape import Shape
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """What a plan may know of the sequences it gives positions to.
+class SequenceBatch:
+    """The sequences that a plan assigns positions to.
 
-    generator: what a random plan draws from.  tokens (batch, at most length) and documents (batch, length), the number
-    of the document of each token in packed rows: for plans that look at them.
+    generator: the source of a random plan.  tokens (batch, at most length) and documents (batch, length), the index of
+    the document of each token in packed rows: for plans that depend on them.
     """
 
     batch: int
@@ -27,45 +27,45 @@ class Sequences:
 
 
 class PositionPlan:
-    """Token t is at position t. Other plans override `positions`, or `Drawn.draw` if they are random."""
+    """Token t is at position t. Other plans override `positions`, or `RandomPlan.draw` if they are random."""
 
-    contiguous = True  # positions are start, start + 1, ... in every sequence, at least where the plan is not `active`
-    fractional = False  # positions are float32 and not whole
-    drawn = False  # where active, positions are drawn all at once: those of a prefix are not those of the whole
-    max_length: int | None = None  # longest sequence there are positions for
-    ids = 1  # positions a token: with 2 they are (batch|1, length, 2)
+    contiguous = True  # positions are start, start + 1, ... in every sequence, at least while the plan is not `active`
+    fractional = False  # positions are float32 and not integers
+    drawn = False  # positions are random while active; those of a prefix differ from those of the longer sequence
+    max_length: int | None = None  # longest sequence that has positions
+    ids = 1  # position ids per token; with 2, positions are (batch|1, length, 2)
 
     def __init__(self, shape: Shape):
         self.shape = shape
 
     def active(self, training: bool, packed: bool = False) -> bool:
-        """Whether positions may differ from 0, 1, 2, ... in this phase. packed: documents are given."""
+        """Return whether positions may differ from 0, 1, 2, ... in this phase. packed: documents are given."""
         return True
 
     def end(self, length: int, training: bool, which: int = 0) -> int:
-        """All positions of a sequence of `length` tokens are below it. which: of two ids a token."""
+        """Upper bound (exclusive) of the positions of a sequence of `length` tokens. which: of two ids per token."""
         return length
 
-    def positions(self, length: int, of: Sequences) -> Tensor:
-        """Positions of the first `length` tokens of each sequence, (batch|1, length), increasing inside a document.
+    def positions(self, length: int, of: SequenceBatch) -> Tensor:
+        """Positions of the first `length` tokens of each sequence, (batch|1, length), increasing within a document.
 
         With two `ids`: (batch|1, length, 2).
         """
         return torch.arange(length, device=of.device)[None]
 
 
-class Drawn(PositionPlan):
-    """Base of the random plans: the subclass defines `draw`, and `end` if positions go further than the length.
+class RandomPlan(PositionPlan):
+    """Base of the random plans: the subclass defines `draw`, and `end` if positions exceed the length.
 
-    Each sequence of a batch has a draw of its own. It comes from `generator` where one is given, so a training step
-    that seeds one with (seed, step) can be repeated; training without one draws from torch's global generator, as
-    dropout does. Evaluation without one draws from a generator seeded with the sequence's own tokens: other sequences
-    other positions, and the same ones whatever the batch size or the number of processes.
+    Each sequence of a batch has its own draw. It comes from `generator` if there is one, so a training step that seeds
+    it with (seed, step) is repeatable. Training without a generator draws from torch's global one, as dropout does.
+    Evaluation without one draws from a generator seeded with the tokens of the sequence: the positions of a sequence
+    then do not depend on the batch size or the number of processes.
     """
 
     drawn = True
     contiguous = False
-    evaluation = "contiguous"  # or "law": as in training, or "even": `mean`
+    evaluation = "contiguous"  # or "law": drawn as in training, or "even": `mean`
 
     def active(self, training: bool, packed: bool = False) -> bool:
         return training or self.evaluation != "contiguous"
@@ -73,15 +73,15 @@ class Drawn(PositionPlan):
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
         """Random positions (batch, length), int64 or float32, on the generator's device.
 
-        In one call of the generator, row after row: then a batch may be cut into smaller ones and draws the same.
+        A single call of the generator, row after row, so that micro-batches draw the same positions as the whole batch.
         """
         raise NotImplementedError
 
     def mean(self, length: int, device: torch.device) -> Tensor:
-        """The mean of what `draw` returns, evenly spaced, (1, length)."""
+        """The mean of the distribution of `draw`, evenly spaced, (1, length)."""
         raise NotImplementedError
 
-    def positions(self, length: int, of: Sequences) -> Tensor:
+    def positions(self, length: int, of: SequenceBatch) -> Tensor:
         if not self.active(of.training):
             return super().positions(length, of)
         if not of.training and self.evaluation == "even":
@@ -93,8 +93,11 @@ class Drawn(PositionPlan):
         return torch.cat([self.draw(1, length, _generator_of(row)) for row in of.tokens.cpu()]).to(of.device)
 
 
-def stretched(shape: Shape, value: int | None, key: str) -> int:
-    """The end of the positions that a random plan spreads over: `value`, or 16 times the training length if null."""
+def checked_end(shape: Shape, value: int | None, key: str) -> int:
+    """The end of the positions of a random plan: `value`, or 16 times the training length if null.
+
+    Raises ModelError if it is below the training length.
+    """
     end = 16 * shape.train_length if value is None else value
     if end < shape.train_length:
         raise ModelError(

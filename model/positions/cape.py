@@ -3,15 +3,16 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..shape import Shape
-from .base import Drawn
+from .base import RandomPlan
 
 
-class Cape(Drawn):
+class Cape(RandomPlan):
     """Continuous augmented positions (2106.03143): t -> s * (t + D + e_t) in training, 0, 1, 2, ... in evaluation.
 
-    D ~ U(-global_shift, global_shift) and ln s ~ U(-ln global_scale, ln global_scale) for each sequence,
-    e_t ~ U(-local_shift/2, local_shift/2) for each token, as in the `cape` package, so with local_shift <= 1 the order
-    stays. Positions are fractions, may be negative, and need an encoding that is a function of them: sinusoids, RoPE.
+    D ~ U(-global_shift, global_shift) and ln s ~ U(-ln global_scale, ln global_scale) per sequence, and
+    e_t ~ U(-local_shift/2, local_shift/2) per token, as in the `cape` package. So the order is unchanged if
+    local_shift <= 1. Positions are fractional and may be negative. They need an encoding that is a function of real
+    numbers: sinusoids, RoPE.
     """
 
     fractional = True

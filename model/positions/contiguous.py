@@ -2,4 +2,4 @@ from .base import PositionPlan
 
 
 class Contiguous(PositionPlan):
-    """0, 1, 2, ...: what everybody does."""
+    """0, 1, 2, ...: the usual positions."""

@@ -3,20 +3,20 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..shape import Shape
-from .base import PositionPlan, Sequences
+from .base import PositionPlan, SequenceBatch
 
 
 class Digits(PositionPlan):
-    """Abacus (2405.17399), two ids a token: its place in the number it is a digit of, and its position in the text.
+    """Abacus (2405.17399), two ids per token: the place of a digit within its number, and the position in the text.
 
-    Places count 1, 2, 3, ... from a number's first digit, 0 for what is no digit. So digits of the same significance
-    share a code where numbers begin with their ones. In training all places of a sequence are moved on by the same
-    draw from 0, ..., shift: then longer numbers have places that training has shown.
+    Places count 1, 2, 3, ... from the first digit of a number; tokens that are no digits have 0. So digits of the same
+    significance share a code if numbers are written with the ones first. In training the places of a sequence are
+    shifted by one draw from 0, ..., shift, so that training includes the places of longer numbers.
 
-    A level reads the first: pe=level with part=learned is Abacus alone, pe=bipe has rotary positions besides.
+    `level` reads the first id: pe=level with part=learned is Abacus alone, pe=bipe adds rotary positions.
 
-    digits: token ids. Which ids these are only the tokenizer knows, so null is refused when a model is built.
-    shift: null is the training length minus 1; 0 is no draw.  Places from the training length on share the last.
+    digits: token ids of the digits. They depend on the tokenizer, so null is refused when a model is built.
+    shift: null is the training length minus 1; 0 is no shift.  Places from the training length on share the last code.
     """
 
     ids = 2
@@ -26,23 +26,23 @@ class Digits(PositionPlan):
         super().__init__(shape)
         if not digits:
             raise ModelError(
-                f"positions.digits={digits or 'null'}: which tokens are digits is for the tokenizer to know.\n"
+                f"positions.digits={digits or 'null'}: their token ids depend on the tokenizer.\n"
                 "In tasks they are 'positions.digits=[1,2,3,4,5,6,7,8,9,10]'; in bytes they begin with 48"
             )
         self.digits, self.longest = digits, shape.train_length
         self.shift = shape.train_length - 1 if shift is None else shift
         if self.shift < 0:
-            raise ModelError(f"positions.shift={shift}: places are moved on by 0 or more.\nTry positions.shift=100")
+            raise ModelError(f"positions.shift={shift}: places are shifted by 0 or more.\nTry positions.shift=100")
 
     def end(self, length: int, training: bool, which: int = 0) -> int:
         return min(length + 1 + self.shift * training, self.longest) if which == 0 else length
 
-    def positions(self, length: int, of: Sequences) -> Tensor:
+    def positions(self, length: int, of: SequenceBatch) -> Tensor:
         tokens, documents = of.tokens, of.documents
-        assert tokens is not None, "digits are found in the tokens"
+        assert tokens is not None, "this plan needs the tokens"
         digit = torch.isin(tokens, torch.tensor(self.digits, device=of.device))
         outside = ~digit
-        if documents is not None:  # a document that begins with a digit begins a number
+        if documents is not None:  # a digit at the start of a document starts a number
             outside[:, :-1] |= documents[:, 1:] != documents[:, :-1]
         index = torch.arange(1, length + 1, device=of.device)
         before = torch.where(outside, index, 0).roll(1, 1)

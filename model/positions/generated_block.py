@@ -1,14 +1,14 @@
 import torch
 from torch import Tensor
 
-from .base import Drawn
+from .base import RandomPlan
 
 
-class GeneratedBlock(Drawn):
-    """ChatGLM-6B's two ids a token (2210.02414): (t, 0) in the prompt; what is generated stays at the prompt's last
-    position and counts in the second id, 1, 2, 3, ...
+class GeneratedBlock(RandomPlan):
+    """Two ids per token as in ChatGLM-6B (2210.02414): (t, 0) in the prompt, then (last of the prompt, 1, 2, 3, ...).
 
-    In training each sequence is cut at random into a prompt of 1 to T tokens and the rest. In evaluation all is prompt.
+    The first id of generated tokens stays at the last position of the prompt, and the second counts them. In training
+    each sequence is cut at random into a prompt of 1 to T tokens and the rest. In evaluation everything is prompt.
     """
 
     ids = 2

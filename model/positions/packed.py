@@ -1,14 +1,14 @@
 import torch
 from torch import Tensor
 
-from .base import PositionPlan, Sequences
+from .base import PositionPlan, SequenceBatch
 
 
 class Packed(PositionPlan):
-    """0, 1, 2, ... anew in each document of a packed row: every document is encoded as if it were alone.
+    """0, 1, 2, ... restarting in each document of a packed row: every document is encoded as if it were alone.
 
-    The mask restarts with the positions (`documents` of the model's forward pass); without it two keys would share a
-    position. Rows without documents are one document each.
+    Attention is restricted to the own document as well (`documents` of the model's forward pass); otherwise two visible
+    keys would share a position. Rows without documents are one document each.
     """
 
     contiguous = False
@@ -16,7 +16,7 @@ class Packed(PositionPlan):
     def active(self, training: bool, packed: bool = False) -> bool:
         return packed
 
-    def positions(self, length: int, of: Sequences) -> Tensor:
+    def positions(self, length: int, of: SequenceBatch) -> Tensor:
         index, documents = torch.arange(length, device=of.device)[None], of.documents
         if documents is None:
             return index

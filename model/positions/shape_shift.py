@@ -3,13 +3,14 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..shape import Shape
-from .base import Drawn
+from .base import RandomPlan
 
 
-class ShapeShift(Drawn):
-    """SHAPE (2109.05644): the whole sequence is moved by k ~ U{0, ..., max_shift} in training, t -> t + k.
+class ShapeShift(RandomPlan):
+    """SHAPE (2109.05644): the whole sequence is shifted by k ~ U{0, ..., max_shift} in training, t -> t + k.
 
-    An absolute code then cannot tell position from index and has to use differences. Relative schemes do not notice.
+    An absolute code then cannot equate position and index and has to use differences. Relative schemes are not
+    affected.
 
     max_shift: null is the training length.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 from model import build
 from model.attention import dispatch
 from model.errors import ModelError
-from model.positions.base import PositionPlan, Sequences
+from model.positions.base import PositionPlan, SequenceBatch
 from model.transformer import Transformer
 
 TRAIN_LENGTH, VOCABULARY, HEADS = 32, 64, 4
@@ -103,7 +103,7 @@ class Shifted(PositionPlan):
     def __init__(self, start: int, contiguous: bool = True):
         self.start, self.contiguous = start, contiguous
 
-    def positions(self, length: int, of: Sequences) -> Tensor:
+    def positions(self, length: int, of: SequenceBatch) -> Tensor:
         return torch.arange(self.start, self.start + length, device=of.device)[None]
 
 
@@ -115,7 +115,7 @@ class Apart(PositionPlan):
     def __init__(self, gap: int):
         self.gap = gap
 
-    def positions(self, length: int, of: Sequences) -> Tensor:
+    def positions(self, length: int, of: SequenceBatch) -> Tensor:
         index = torch.arange(length, device=of.device)
         return (index + self.gap * (index >= length // 2))[None]
 
@@ -128,7 +128,7 @@ class Gapped(PositionPlan):
     def __init__(self) -> None:
         pass
 
-    def positions(self, length: int, of: Sequences) -> Tensor:
+    def positions(self, length: int, of: SequenceBatch) -> Tensor:
         gaps = torch.randint(1, 5, (of.batch, length), generator=torch.Generator().manual_seed(0))
         return gaps.cumsum(1).to(of.device)
 
@@ -141,7 +141,7 @@ class Restarting(PositionPlan):
     def __init__(self) -> None:
         pass
 
-    def positions(self, length: int, of: Sequences) -> Tensor:
+    def positions(self, length: int, of: SequenceBatch) -> Tensor:
         documents = of.documents
         index = torch.arange(length, device=of.device).expand(of.batch, length)
         starts = torch.ones_like(documents, dtype=torch.bool)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from model import build
-from model.positions.base import PositionPlan, Sequences
+from model.positions.base import PositionPlan, SequenceBatch
 from model.positions.registry import plans
 from model.shape import Shape
 from model.transformer import Transformer
@@ -27,7 +27,7 @@ def given(name: str | dict, batch: int, length: int, *, training: bool = True, s
     """What a plan answers; it draws from `seed` unless a generator or the tokens are given."""
     if "tokens" not in more:
         more = {"generator": seeded(seed)} | more
-    return plan(name).positions(length, Sequences(batch, torch.device("cpu"), training, **more))
+    return plan(name).positions(length, SequenceBatch(batch, torch.device("cpu"), training, **more))
 
 
 def model(pe: str | dict, positions: str | dict = "contiguous") -> Transformer:

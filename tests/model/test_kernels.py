@@ -20,7 +20,7 @@ from model.attention.chunked import antidiagonal_sums, attention, hankel
 from model.attention.dispatch import attend
 from model.attention.logits import LogitsSpec, SharedAcrossLayers
 from model.pe.base import Context, DistanceBias, PositionEncoding
-from model.positions.base import Sequences
+from model.positions.base import SequenceBatch
 from model.shape import Shape
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,7 +160,7 @@ def test_kernels_against_loops(
 def test_positions_with_gaps_and_documents(kernel: str, encoding: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "CHUNK", 4)
     q, k, v = inputs(10, 10)
-    positions = Gapped().positions(10, Sequences(2, torch.device("cpu")))
+    positions = Gapped().positions(10, SequenceBatch(2, torch.device("cpu")))
     documents = torch.tensor([[0] * 3 + [1] * 6 + [2], [5] * 10])
     for packed in (None, documents):
         spec = spec_of(encoding(SHAPE), 10, 10, positions, packed)

@@ -12,6 +12,8 @@ from rotary_reference import TRAIN_LENGTH
 from model import build
 from model.extension.base import extended
 from model.extension.registry import extensions, names, options
+from model.pe.registry import schemes
+from model.registry import Part
 
 
 @every_extension
@@ -150,8 +152,11 @@ def test_a_yaml_names_itself_and_every_option_of_its_class(name: str) -> None:
     assert yaml["name"] == name
     constructor = inspect.signature(extensions.load(yaml["scheme"]).__init__).parameters.values()
     keywords = [p.name for p in constructor if p.kind is p.KEYWORD_ONLY]
+    if any(p.kind is p.VAR_KEYWORD for p in constructor):
+        part = inspect.signature(schemes.load(yaml["part"]).__init__).parameters.values()
+        keywords += [p.name for p in part if p.kind is p.KEYWORD_ONLY and p.annotation != Part]
     assert [key for key in yaml if key not in ("name", "scheme")] == keywords
-    assert list(extensions.signature(yaml["scheme"])) == keywords
+    assert list(extensions.signature(yaml["scheme"], yaml.get("part"))) == keywords
     assert extensions.load(yaml["scheme"]).__doc__
 
 

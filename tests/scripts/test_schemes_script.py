@@ -117,6 +117,6 @@ def test_a_missing_file_is_answered_with_exit_code_2(tmp_path: Path) -> None:
 def test_pages_of_the_repository_are_current(path: Path) -> None:
     """`make table` has been run since the last change of a scheme."""
     text = path.read_text(encoding="utf-8")
-    for what, make in schemes.MADE.items():
+    for what, make in schemes.SECTIONS.items():
         found = re.search(f"<!-- {what}: start[^>]*-->\n(.*?)<!-- {what}: end -->", text, re.DOTALL)
         assert found is None or found[1] == make(path.parent) + "\n", f"{path.name} is not current: make table"

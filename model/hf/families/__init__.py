@@ -1,4 +1,4 @@
-"""One file a family. FAMILIES is in the order in which a model to be exported looks for one that has its equation."""
+"""Supported architectures, one per file. Export uses the first one in FAMILIES that can represent the model exactly."""
 
 from ..family import Family
 from . import baichuan, bloom, chatglm, glm, gpt2, gpt_neox, llama, longrun, mistral, mpt, qwen2, qwen3, smollm3

@@ -1,54 +1,54 @@
-"""Bloom: ALiBi, LayerNorm (of the token embeddings too), GELU by tanh, biases; q, k, v in one matrix, head by head."""
+"""Bloom: ALiBi, LayerNorm (also after the embedding), GELU by tanh, biases; q, k, v in one matrix, head by head."""
 
 from typing import Any
 
-from ..config_reader import Settings
+from ..config_reader import HFConfig
 from ..family import Family, table
-from ..model_spec import Outline
-from ..weight_map import PerHead, Rule, Same, with_biases
+from ..model_spec import ModelSpec
+from ..weight_map import InterleavedQKV, Rename, Rule, with_biases
 
 LAYER = "transformer.h.{n}"
 RULES: dict[str, Rule] = {
-    "embedding.weight": Same("transformer.word_embeddings.weight"),
-    "embedding_norm.weight": Same("transformer.word_embeddings_layernorm.weight"),
-    "layers.{n}.attention_norm.weight": Same(f"{LAYER}.input_layernorm.weight"),
-    "layers.{n}.attention.qkv.weight": PerHead(f"{LAYER}.self_attention.query_key_value.weight"),
-    "layers.{n}.attention.out.weight": Same(f"{LAYER}.self_attention.dense.weight"),
-    "layers.{n}.mlp_norm.weight": Same(f"{LAYER}.post_attention_layernorm.weight"),
-    "layers.{n}.mlp.up.weight": Same(f"{LAYER}.mlp.dense_h_to_4h.weight"),
-    "layers.{n}.mlp.down.weight": Same(f"{LAYER}.mlp.dense_4h_to_h.weight"),
-    "norm.weight": Same("transformer.ln_f.weight"),
-    "head.weight": Same("lm_head.weight"),
+    "embedding.weight": Rename("transformer.word_embeddings.weight"),
+    "embedding_norm.weight": Rename("transformer.word_embeddings_layernorm.weight"),
+    "layers.{n}.attention_norm.weight": Rename(f"{LAYER}.input_layernorm.weight"),
+    "layers.{n}.attention.qkv.weight": InterleavedQKV(f"{LAYER}.self_attention.query_key_value.weight"),
+    "layers.{n}.attention.out.weight": Rename(f"{LAYER}.self_attention.dense.weight"),
+    "layers.{n}.mlp_norm.weight": Rename(f"{LAYER}.post_attention_layernorm.weight"),
+    "layers.{n}.mlp.up.weight": Rename(f"{LAYER}.mlp.dense_h_to_4h.weight"),
+    "layers.{n}.mlp.down.weight": Rename(f"{LAYER}.mlp.dense_4h_to_h.weight"),
+    "norm.weight": Rename("transformer.ln_f.weight"),
+    "head.weight": Rename("lm_head.weight"),
 }
 
 
-def read(settings: Settings) -> dict[str, Any]:
-    settings.require("apply_residual_connection_post_layernorm", False, default=False)
-    width = settings.whole("hidden_size", "n_embed")
+def read(config: HFConfig) -> dict[str, Any]:
+    config.require("apply_residual_connection_post_layernorm", False, default=False)
+    width = config.integer("hidden_size", "n_embed")
     return {
-        "vocab_size": settings.whole("vocab_size"),
-        "train_length": settings.whole("seq_length", default=2048),  # all published ones
+        "vocab_size": config.integer("vocab_size"),
+        "train_length": config.integer("seq_length", default=2048),  # all published ones
         "model": {
-            "layers": settings.whole("n_layer", "num_hidden_layers"),
+            "layers": config.integer("n_layer", "num_hidden_layers"),
             "width": width,
-            "heads": settings.whole("n_head", "num_attention_heads"),
+            "heads": config.integer("n_head", "num_attention_heads"),
             "ffn_width": 4 * width,
             "mlp": "gelu_tanh",
-            "tie": settings.flag("tie_word_embeddings", default=True),
+            "tie": config.flag("tie_word_embeddings", default=True),
             "bias": True,
             "norm": "layernorm",
             "embedding_norm": True,
-            "norm_eps": settings.number("layer_norm_epsilon", default=1e-5),
+            "norm_eps": config.number("layer_norm_epsilon", default=1e-5),
         },
         "pe": {"name": "alibi"},
     }
 
 
-def write(outline: Outline) -> dict[str, Any]:
-    model = outline.model
+def write(spec: ModelSpec) -> dict[str, Any]:
+    model = spec.model
     return {
-        "vocab_size": outline.vocab_size,
-        "seq_length": outline.train_length,
+        "vocab_size": spec.vocab_size,
+        "seq_length": spec.train_length,
         "hidden_size": model.width,
         "n_layer": model.layers,
         "n_head": model.heads,

@@ -1,59 +1,59 @@
-"""GPT-NeoX and Pythia: rotary on a quarter of each head, LayerNorm, GELU, biases, attention and MLP in parallel."""
+"""GPT-NeoX and Pythia: rotary on a quarter of each head, LayerNorm, GELU, biases, parallel attention and MLP."""
 
 from typing import Any
 
-from ..config_reader import Settings
+from ..config_reader import HFConfig
 from ..family import Family, table
-from ..model_spec import Outline
-from ..rope import rotary, rotary_keys
-from ..weight_map import PerHead, Rule, Same, with_biases
+from ..model_spec import ModelSpec
+from ..rope import read_rotary, write_rotary
+from ..weight_map import InterleavedQKV, Rename, Rule, with_biases
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_fast": "gelu_tanh", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 LAYER = "gpt_neox.layers.{n}"
 RULES: dict[str, Rule] = {
-    "embedding.weight": Same("gpt_neox.embed_in.weight"),
-    "layers.{n}.attention_norm.weight": Same(f"{LAYER}.input_layernorm.weight"),
-    "layers.{n}.attention.qkv.weight": PerHead(f"{LAYER}.attention.query_key_value.weight"),
-    "layers.{n}.attention.out.weight": Same(f"{LAYER}.attention.dense.weight"),
-    "layers.{n}.mlp_norm.weight": Same(f"{LAYER}.post_attention_layernorm.weight"),
-    "layers.{n}.mlp.up.weight": Same(f"{LAYER}.mlp.dense_h_to_4h.weight"),
-    "layers.{n}.mlp.down.weight": Same(f"{LAYER}.mlp.dense_4h_to_h.weight"),
-    "norm.weight": Same("gpt_neox.final_layer_norm.weight"),
-    "head.weight": Same("embed_out.weight", also="lm_head.weight"),
+    "embedding.weight": Rename("gpt_neox.embed_in.weight"),
+    "layers.{n}.attention_norm.weight": Rename(f"{LAYER}.input_layernorm.weight"),
+    "layers.{n}.attention.qkv.weight": InterleavedQKV(f"{LAYER}.attention.query_key_value.weight"),
+    "layers.{n}.attention.out.weight": Rename(f"{LAYER}.attention.dense.weight"),
+    "layers.{n}.mlp_norm.weight": Rename(f"{LAYER}.post_attention_layernorm.weight"),
+    "layers.{n}.mlp.up.weight": Rename(f"{LAYER}.mlp.dense_h_to_4h.weight"),
+    "layers.{n}.mlp.down.weight": Rename(f"{LAYER}.mlp.dense_4h_to_h.weight"),
+    "norm.weight": Rename("gpt_neox.final_layer_norm.weight"),
+    "head.weight": Rename("embed_out.weight", also="lm_head.weight"),
 }
 
 
-def read(settings: Settings) -> dict[str, Any]:
-    settings.require("attention_bias", True, default=True)
-    width, heads = settings.whole("hidden_size"), settings.whole("num_attention_heads")
-    turning = rotary(settings, width // heads, partial=0.25)
+def read(config: HFConfig) -> dict[str, Any]:
+    config.require("attention_bias", True, default=True)
+    width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    rotation = read_rotary(config, width // heads, partial=0.25)
     return {
-        "vocab_size": settings.whole("vocab_size"),
+        "vocab_size": config.integer("vocab_size"),
         "model": {
-            "layers": settings.whole("num_hidden_layers"),
+            "layers": config.integer("num_hidden_layers"),
             "width": width,
             "heads": heads,
-            "ffn_width": settings.whole("intermediate_size"),
-            "mlp": settings.translate("hidden_act", ACTIVATIONS, default="gelu"),
-            "tie": settings.flag("tie_word_embeddings", default=False),
+            "ffn_width": config.integer("intermediate_size"),
+            "mlp": config.translate("hidden_act", ACTIVATIONS, default="gelu"),
+            "tie": config.flag("tie_word_embeddings", default=False),
             "bias": True,
             "norm": "layernorm",
-            "parallel_residual": settings.flag("use_parallel_residual", default=True),
-            "norm_eps": settings.number("layer_norm_eps", default=1e-5),
+            "parallel_residual": config.flag("use_parallel_residual", default=True),
+            "norm_eps": config.number("layer_norm_eps", default=1e-5),
         },
-        "pe": turning.options(name="gpt_neox"),
-        **turning.lengths(),
+        "pe": rotation.options(name="gpt_neox"),
+        **rotation.lengths(),
     }
 
 
-def write(outline: Outline) -> dict[str, Any]:
-    model, turning = outline.model, rotary_keys(outline)
-    names = {"rotary_emb_base": turning["rope_theta"], "rotary_pct": turning["partial_rotary_factor"]}
+def write(spec: ModelSpec) -> dict[str, Any]:
+    model, rotation = spec.model, write_rotary(spec)
+    names = {"rotary_emb_base": rotation["rope_theta"], "rotary_pct": rotation["partial_rotary_factor"]}
     return (
-        turning
+        rotation
         | names
         | {
-            "vocab_size": outline.vocab_size,
+            "vocab_size": spec.vocab_size,
             "hidden_size": model.width,
             "num_hidden_layers": model.layers,
             "num_attention_heads": model.heads,

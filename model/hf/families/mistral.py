@@ -1,29 +1,29 @@
-"""Mistral: Llama's block, rotary attention in a sliding window, or without one in later versions."""
+"""Mistral: Llama's block, rotary attention with a sliding window, or without one in later versions."""
 
 from typing import Any
 
-from ..config_reader import Settings
+from ..config_reader import HFConfig
 from ..family import Family, table
-from ..model_spec import Outline
-from ..rope import rotary, rotary_keys
+from ..model_spec import ModelSpec
+from ..rope import read_rotary, write_rotary
 from .layered import sliding
 from .llama import RULES, block, block_keys
 
 
-def read(settings: Settings) -> dict[str, Any]:
-    model = block(settings)
-    turning, window = rotary(settings, model["head_dim"]), sliding(settings)
-    windowed = {"name": "mistral", "parts": [turning.options(), {"name": "window", "size": window}]}
+def read(config: HFConfig) -> dict[str, Any]:
+    model = block(config)
+    rotation, window = read_rotary(config, model["head_dim"]), sliding(config)
+    windowed = {"name": "mistral", "parts": [rotation.options(), {"name": "window", "size": window}]}
     return {
-        "vocab_size": settings.whole("vocab_size"),
+        "vocab_size": config.integer("vocab_size"),
         "model": model,
-        "pe": turning.options() if window is None else windowed,
-        **turning.lengths(),
+        "pe": rotation.options() if window is None else windowed,
+        **rotation.lengths(),
     }
 
 
-def write(outline: Outline) -> dict[str, Any]:
-    return block_keys(outline) | rotary_keys(outline) | {"sliding_window": outline.first("window").get("size")}
+def write(spec: ModelSpec) -> dict[str, Any]:
+    return block_keys(spec) | write_rotary(spec) | {"sliding_window": spec.first("window").get("size")}
 
 
 FAMILY = Family("mistral", "MistralForCausalLM", read, write, table(RULES))

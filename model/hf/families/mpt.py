@@ -2,30 +2,30 @@
 
 from typing import Any
 
-from ..config_reader import Settings
+from ..config_reader import HFConfig
 from ..family import Family, table
-from ..model_spec import Outline
-from ..weight_map import Rule, Same
+from ..model_spec import ModelSpec
+from ..weight_map import Rename, Rule
 
-REACH = 16  # transformers makes its table of ALiBi for `max_seq_len` keys and fails beyond
+LENGTHS = 16  # times the training length: transformers builds its ALiBi table for `max_seq_len` keys and fails beyond
 LAYER = "transformer.blocks.{n}"
 RULES: dict[str, Rule] = {
-    "embedding.weight": Same("transformer.wte.weight"),
-    "layers.{n}.attention_norm.weight": Same(f"{LAYER}.norm_1.weight"),
-    "layers.{n}.attention.qkv.weight": Same(f"{LAYER}.attn.Wqkv.weight"),
-    "layers.{n}.attention.out.weight": Same(f"{LAYER}.attn.out_proj.weight"),
-    "layers.{n}.mlp_norm.weight": Same(f"{LAYER}.norm_2.weight"),
-    "layers.{n}.mlp.up.weight": Same(f"{LAYER}.ffn.up_proj.weight"),
-    "layers.{n}.mlp.down.weight": Same(f"{LAYER}.ffn.down_proj.weight"),
-    "norm.weight": Same("transformer.norm_f.weight"),
-    "head.weight": Same("lm_head.weight"),
+    "embedding.weight": Rename("transformer.wte.weight"),
+    "layers.{n}.attention_norm.weight": Rename(f"{LAYER}.norm_1.weight"),
+    "layers.{n}.attention.qkv.weight": Rename(f"{LAYER}.attn.Wqkv.weight"),
+    "layers.{n}.attention.out.weight": Rename(f"{LAYER}.attn.out_proj.weight"),
+    "layers.{n}.mlp_norm.weight": Rename(f"{LAYER}.norm_2.weight"),
+    "layers.{n}.mlp.up.weight": Rename(f"{LAYER}.ffn.up_proj.weight"),
+    "layers.{n}.mlp.down.weight": Rename(f"{LAYER}.ffn.down_proj.weight"),
+    "norm.weight": Rename("transformer.norm_f.weight"),
+    "head.weight": Rename("lm_head.weight"),
 }
 
 
-def read(settings: Settings) -> dict[str, Any]:
-    settings.require("no_bias", True, default=True)
-    settings.require("logit_scale", None, default=None)
-    attention = settings.part("attn_config")
+def read(config: HFConfig) -> dict[str, Any]:
+    config.require("no_bias", True, default=True)
+    config.require("logit_scale", None, default=None)
+    attention = config.section("attn_config")
     attention.require("alibi", True, default=True)  # transformers adds ALiBi even where this is false
     attention.require("alibi_bias_max", 8, default=8)
     attention.require("clip_qkv", None, default=None)
@@ -33,30 +33,30 @@ def read(settings: Settings) -> dict[str, Any]:
     attention.require("qk_ln", False, default=False)
     attention.require("prefix_lm", False, default=False)
     attention.require("attn_type", "multihead_attention", default="multihead_attention")
-    width = settings.whole("d_model", "hidden_size")
+    width = config.integer("d_model", "hidden_size")
     return {
-        "vocab_size": settings.whole("vocab_size"),
-        "train_length": settings.whole("train_length", "max_seq_len"),
+        "vocab_size": config.integer("vocab_size"),
+        "train_length": config.integer("train_length", "max_seq_len"),
         "model": {
-            "layers": settings.whole("n_layers", "num_hidden_layers"),
+            "layers": config.integer("n_layers", "num_hidden_layers"),
             "width": width,
-            "heads": settings.whole("n_heads", "num_attention_heads"),
-            "ffn_width": width * settings.whole("expansion_ratio", default=4),
+            "heads": config.integer("n_heads", "num_attention_heads"),
+            "ffn_width": width * config.integer("expansion_ratio", default=4),
             "mlp": "gelu",
-            "tie": settings.flag("tie_word_embeddings", default=True),
+            "tie": config.flag("tie_word_embeddings", default=True),
             "norm": "layernorm",
-            "norm_eps": settings.number("layer_norm_epsilon", default=1e-5),
+            "norm_eps": config.number("layer_norm_epsilon", default=1e-5),
         },
         "pe": {"name": "alibi"},
     }
 
 
-def write(outline: Outline) -> dict[str, Any]:
-    model = outline.model
+def write(spec: ModelSpec) -> dict[str, Any]:
+    model = spec.model
     return {
-        "vocab_size": outline.vocab_size,
-        "max_seq_len": REACH * outline.train_length,
-        "train_length": outline.train_length,
+        "vocab_size": spec.vocab_size,
+        "max_seq_len": LENGTHS * spec.train_length,
+        "train_length": spec.train_length,
         "d_model": model.width,
         "n_layers": model.layers,
         "n_heads": model.heads,

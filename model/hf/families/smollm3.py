@@ -2,38 +2,38 @@
 
 from typing import Any
 
-from ..config_reader import Settings
+from ..config_reader import HFConfig
 from ..family import Family, table
-from ..model_spec import Outline
-from ..rope import rotary, rotary_keys
+from ..model_spec import ModelSpec
+from ..rope import read_rotary, write_rotary
 from ..weight_map import with_biases
 from .layered import schedule
 from .llama import RULES, block, block_keys
 
 
-def read(settings: Settings) -> dict[str, Any]:
-    both = settings.flag("attention_bias", default=False)
-    settings.require("mlp_bias", both, default=False)
-    settings.require("use_sliding_window", False, default=False)
-    model = block(settings, tie=True) | {"bias": both}
-    turning, layers = rotary(settings, model["head_dim"], base=2000000.0), model["layers"]
-    every = settings.whole("no_rope_layer_interval", default=4)
-    turned = settings.get("no_rope_layers", default=[int((layer + 1) % every != 0) for layer in range(layers)])
-    if not isinstance(turned, list) or len(turned) != layers or not all(x in (0, 1) for x in turned):
-        settings.refuse(["no_rope_layers"], f"{layers} times 0 or 1 (1 means rotary)")
-    scaled = any(turned)  # without any rotary layer there is nothing to scale
+def read(config: HFConfig) -> dict[str, Any]:
+    both = config.flag("attention_bias", default=False)
+    config.require("mlp_bias", both, default=False)
+    config.require("use_sliding_window", False, default=False)
+    model = block(config, tie=True) | {"bias": both}
+    rotation, layers = read_rotary(config, model["head_dim"], base=2000000.0), model["layers"]
+    every = config.integer("no_rope_layer_interval", default=4)
+    rotated = config.get("no_rope_layers", default=[int((layer + 1) % every != 0) for layer in range(layers)])
+    if not isinstance(rotated, list) or len(rotated) != layers or not all(x in (0, 1) for x in rotated):
+        config.refuse(["no_rope_layers"], f"{layers} times 0 or 1 (1 means rotary)")
+    scaled = any(rotated)  # without any rotary layer there is nothing to scale
     return {
-        "vocab_size": settings.whole("vocab_size"),
+        "vocab_size": config.integer("vocab_size"),
         "model": model,
-        "pe": schedule([turning.options() if turns else {"name": "nope"} for turns in turned], "smollm3"),
-        **(turning.lengths() if scaled else {"train_length": turning.train_length}),
+        "pe": schedule([rotation.options() if rotary else {"name": "nope"} for rotary in rotated], "smollm3"),
+        **(rotation.lengths() if scaled else {"train_length": rotation.train_length}),
     }
 
 
-def write(outline: Outline) -> dict[str, Any]:
-    turned = [int(encoding["scheme"] == "rope") for encoding in outline.encodings]
-    biases = {"attention_bias": outline.model.bias, "mlp_bias": outline.model.bias}
-    return block_keys(outline) | rotary_keys(outline) | biases | {"no_rope_layers": turned}
+def write(spec: ModelSpec) -> dict[str, Any]:
+    rotated = [int(encoding["scheme"] == "rope") for encoding in spec.encodings]
+    biases = {"attention_bias": spec.model.bias, "mlp_bias": spec.model.bias}
+    return block_keys(spec) | write_rotary(spec) | biases | {"no_rope_layers": rotated}
 
 
 FAMILY = Family("smollm3", "SmolLM3ForCausalLM", read, write, table(with_biases(RULES)))

@@ -1,1 +1,1 @@
-"""Not imported by us: what is copied into an exported folder, beside the modules of `model` that it needs."""
+"""Files that are copied into an exported folder, besides the modules of `model` that it needs. Not imported here."""

@@ -1,7 +1,7 @@
 """A Longrun model inside transformers: AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True).
 
-Generation has no cache of keys and values: each token is computed from the whole text, which is exact for every
-position encoding, and slow for long texts.
+Generation has no KV cache: each token is computed from the whole text, which is exact for every position encoding, and
+slow for long texts.
 """
 
 import importlib
@@ -19,14 +19,14 @@ from .longrun_pe_registry import encodings_for
 from .longrun_positions_registry import plans
 from .longrun_transformer import Transformer
 
-LATER = ("extension", "extension_length", "trained_length")  # what is added to a model that exists
+LATER = ("extension", "extension_length", "trained_length")  # changes of a trained model
 
 
 class LongrunConfig(PreTrainedConfig):
-    """longrun: options of Longrun's `model.build`, all settled: sizes, position encoding and plan, extension.
+    """longrun: options of Longrun's `model.build`, all resolved: sizes, position encoding and plan, extension.
 
-    In this file, and not in one of its own: transformers knows a class by its file, and would give a second model with
-    the same configuration file the code of the first.
+    It is in this file because transformers identifies a class by its file, and would use the code of a first model for
+    a second one with the same configuration file.
     """
 
     model_type = "longrun"
@@ -38,18 +38,18 @@ class LongrunConfig(PreTrainedConfig):
 
 
 def network(options: dict[str, Any]) -> Transformer:
-    """What `model.build` makes of these options, without the checks of a user's choice."""
+    """The model that `model.build` builds from these options, without the checks of a user's choice."""
     config = ModelConfig(**options["model"])
     shape = config.shape(options["train_length"])
     plan = plans.create(shape, options["positions"])
-    made = Transformer(config, shape, options["vocab_size"], encodings_for(shape, options["pe"]), plan)
-    made.config = {key: value for key, value in options.items() if key not in LATER}
+    model = Transformer(config, shape, options["vocab_size"], encodings_for(shape, options["pe"]), plan)
+    model.config = {key: value for key, value in options.items() if key not in LATER}
     if options.get("extension") is not None:
         base = importlib.import_module(".longrun_extension_base", __package__)  # copied only where there is one
-        made = base.extended(made, options["extension"], options["extension_length"])
+        model = base.extended(model, options["extension"], options["extension_length"])
     if options.get("trained_length") is not None:
-        made.set_train_length(options["trained_length"])
-    return made
+        model.set_train_length(options["trained_length"])
+    return model
 
 
 class LongrunForCausalLM(PreTrainedModel, GenerationMixin):
@@ -63,7 +63,7 @@ class LongrunForCausalLM(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Done by `initialise`."""
+        """Nothing: `initialise` has set the weights."""
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.network.embedding
@@ -77,9 +77,10 @@ class LongrunForCausalLM(PreTrainedModel, GenerationMixin):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **ignored: Any
     ) -> CausalLMOutput:
-        """Logits (B, T, V), and the mean cross-entropy of `labels` (B, T; -100 is not scored) if they are given.
+        """Logits (B, T, V), and the mean cross-entropy of `labels` (B, T; -100 is not scored), if there are any.
 
-        attention_mask: (B, T), 0 where a token is padding. Padding has no position, so each row goes alone then.
+        attention_mask: (B, T), 0 where a token is padding. Padding has no position, so rows are then computed one by
+        one.
         """
         if ignored.get("past_key_values") is not None or ignored.get("inputs_embeds") is not None:
             raise ValueError("a Longrun model takes input_ids and has no cache: pass use_cache=False")
@@ -87,8 +88,8 @@ class LongrunForCausalLM(PreTrainedModel, GenerationMixin):
             logits = self.network(input_ids)
         else:
             logits = torch.zeros(*input_ids.shape, self.network.vocab_size, device=input_ids.device)
-            for row, kept in enumerate(attention_mask.bool()):
-                logits[row, kept] = self.network(input_ids[row, kept][None])[0]
+            for row, tokens in enumerate(attention_mask.bool()):
+                logits[row, tokens] = self.network(input_ids[row, tokens][None])[0]
         loss = None
         if labels is not None:
             loss = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())

@@ -1,7 +1,7 @@
-"""Encodings that cut the keys of a query into regions and measure distance differently in each.
+"""Encodings that divide the keys of a query into regions and measure distance differently in each.
 
-A region is a pair of maps of positions: in it the logit is <R_f(i) q, R_g(j) k> of a rotary encoding. Queries and keys
-are turned once a forward pass for every map and laid side by side; a block of logits picks the region of each pair.
+A region is a pair of maps of positions: its logits are <R_f(i) q, R_g(j) k> of a rotary encoding. Queries and keys
+are rotated once per forward pass for every map and concatenated; a block of logits selects the region of each pair.
 """
 
 from typing import Any
@@ -19,14 +19,14 @@ from .rotation import Rotation, angles, rotate
 class Regions(PositionEncoding):
     """Base of region schemes: a subclass defines `query_maps`, `key_maps` and `region`.
 
-    rope: the rotary encoding underneath: a name, or a name and options; the constructor is handed it built.
+    rope: the rotary encoding, as a name or as a name and options; the constructor receives it built.
     """
 
     def __init__(self, shape: Shape, *, rope: Any):
         super().__init__(shape)
         require(
-            isinstance(rope, Rope) and rope.plain,
-            f"pe.rope={type(rope).__name__.lower()}: regions need an encoding that does nothing but rotate.\n"
+            isinstance(rope, Rope) and rope.is_pure_rotation,
+            f"pe.rope={type(rope).__name__.lower()}: a region scheme needs an encoding that does nothing but rotate.\n"
             f"Try pe.rope=rope",
         )
         self.rope: Rope = rope
@@ -36,12 +36,17 @@ class Regions(PositionEncoding):
     def for_layers(cls, shape: Shape, options: dict[str, Any]) -> list[PositionEncoding]:
         return super().for_layers(shape, options | {"rope": encodings_for(shape, options["rope"])[0]})
 
+    @classmethod
+    def options_for_length(cls, shape: Shape, options: dict[str, Any], length: int) -> dict[str, Any]:
+        """Options for a trained model that is to serve `length` tokens: null options that depend on it are filled."""
+        return options
+
     def query_maps(self, positions: Tensor) -> list[Tensor]:
-        """Where the queries at these positions (B|1, T) are taken to be, in each region."""
+        """Positions of the queries at `positions` (B|1, T) in each region."""
         raise NotImplementedError
 
     def key_maps(self, positions: Tensor) -> list[Tensor]:
-        """Where the keys are taken to be, in each region; one map if it is the same in all."""
+        """Positions of the keys in each region; a single map if they are the same in all."""
         raise NotImplementedError
 
     def prepare(self, context: Context) -> tuple[list[Rotation], list[Rotation]]:
@@ -73,8 +78,8 @@ class Regions(PositionEncoding):
 
 
 def _segments(region: Tensor, count: int) -> list[tuple[int, int, range]]:
-    """Ranges of columns of a block and the regions that occur in each: most columns need one product, not `count`."""
-    if torch.compiler.is_compiling():  # a graph cannot look at numbers
+    """Ranges of columns of a block and the regions that occur in each: most need one product instead of `count`."""
+    if torch.compiler.is_compiling():  # a graph cannot branch on the values of a tensor
         return [(0, region.shape[-1], range(count))]
     low, high = region.flatten(0, 2).aminmax(dim=0)
     bounds, counts = torch.unique_consecutive(torch.stack([low, high]), dim=1, return_counts=True)

@@ -1,12 +1,12 @@
-"""Changing the frequencies of a rotary encoding: the one hook that all rules for context extension use."""
+"""Change of the frequencies of a rotary encoding: the hook of all context extensions for rotary encodings."""
 
 from torch import Tensor
 
 
 class Scaling:
-    """frequencies float64 (r/2,) and the tokens so far -> the frequencies to use, and the amplitude of cos and sin.
+    """Frequencies float64 (r/2,) and the tokens so far -> the frequencies to use, and the amplitude of cos and sin.
 
-    This one changes nothing. Rules are in model/extension.
+    The identity. The formulas of context extension are in model/extension.
     """
 
     def __call__(self, frequencies: Tensor, total_length: int) -> tuple[Tensor, float]:
