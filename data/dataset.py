@@ -104,25 +104,30 @@ def complete(options: dict) -> dict:
 
 
 def _check_yaml(options: dict, known: type) -> None:
-    """Raise DataError if the YAML file of the options sets other keys than the class of the source declares."""
-    file = f"configs/data/{options.get('name')}.yaml"
-    path = CONFIGS.parent / file
-    values = (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+    """Raise DataError if the YAML file of the options and the class of the source declare different keys.
+
+    A wrong key of the command line is left to the validation of the configuration.
+    """
+    unknown = [key for key in options if key not in names(known)]
+    missing = [item for item in fields(known) if item.name not in options and item.default is MISSING]
     source = options.get("source")
-    if source is None or values.get("source") != source:
+    if source is None or not (unknown or missing):
         return
     room = "tasks" if source in tasks else "sources"
     where = f"class {class_name(source)} in data/{room}/{source}.py"
-    for key in values:
-        if key not in names(known):
+    for path in sorted((CONFIGS / "data").glob("*.yaml")):
+        values = yaml.safe_load(path.read_text()) or {}
+        if (values.get("name"), values.get("source")) != (options.get("name"), source):
+            continue
+        for key in unknown:
+            if key in values:
+                raise DataError(
+                    f"configs/data/{path.name} sets {key}, which {where} does not declare.\n"
+                    f"It declares {', '.join(names(known))}: remove {key}, or declare it as a field."
+                )
+        for item in missing:
             raise DataError(
-                f"{file} sets {key}, which {where} does not declare.\n"
-                f"It declares {', '.join(names(known))}: remove {key}, or declare it as a field."
-            )
-    for item in fields(known):
-        if item.name not in values and item.name not in options and item.default is MISSING:
-            raise DataError(
-                f"{file} does not set {item.name}, an option of {where}.\n"
+                f"configs/data/{path.name} does not set {item.name}, an option of {where}.\n"
                 f"Add a line such as {item.name}: {item.metadata.get('example', '...')}"
             )
 

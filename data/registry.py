@@ -27,8 +27,9 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Names of all parts, one per file."""
-        files = (Path(__file__).parent / self.room).glob("*.py")
-        return sorted(path.stem for path in files if path.stem not in ("__init__", *self.helpers))
+        folders = importlib.import_module(f"{__package__}.{self.room}").__path__
+        files = [path.stem for folder in folders for path in Path(folder).glob("*.py")]
+        return sorted(set(files) - {"__init__", *self.helpers})
 
     def __contains__(self, name: Any) -> bool:
         return name in self.names()

@@ -63,8 +63,11 @@ def _yaml_values(name: str, trainer: type[TokenizerTrainer], options: list[str])
     """Read the YAML file of a tokenizer, {} if there is none. Raises DataError for a key that is not an option."""
     path = CONFIGS / "tokenizer" / f"{name}.yaml"
     values = (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
-    if values.pop("name", name) != name:
-        raise DataError(f"configs/tokenizer/{name}.yaml has another name than its file.\nWrite name: {name}")
+    other = values.pop("name", name)
+    if other != name:
+        raise DataError(
+            f"configs/tokenizer/{name}.yaml has name: {other}, and its file name is {name}.\nWrite name: {name}"
+        )
     for key in values:
         if key not in options:
             raise DataError(
