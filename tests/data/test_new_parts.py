@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from tiny_configs import config
 
-import data.dataset
 import data.sources
 import data.tasks
 import data.tokenizers
 import data.tokenizers.registry
-from data.dataset import prepare
+from data import corpus, dataset
 from longrun.base.errors import ConfigError, DataError
 from longrun.runs.run_folder import name
 
@@ -97,7 +96,7 @@ Add = Callable[..., None]
 @pytest.fixture
 def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Add a part, in a folder that data/<room> and configs/ are extended with."""
-    for module in (data.dataset, data.tokenizers.registry):
+    for module in (dataset, data.tokenizers.registry):
         monkeypatch.setattr(module, "CONFIGS", tmp_path / "configs")
 
     def function(part: str, *replacements: tuple[str, str]) -> None:
@@ -127,10 +126,10 @@ def test_a_text_source_is_one_file_and_one_yaml(add: Add, tmp_path: Path) -> Non
     assert asdict(made.data) | {"letter": "b", "count": 60} == asdict(made.data)
     assert "path" not in asdict(made.data)
     assert name(made) != name(checked(tmp_path, "data=own_source"))
-    corpus = prepare(asdict(made.data), cache=tmp_path / "cache")
-    assert sum(split["documents"] for split in corpus.provenance["splits"].values()) == 60
-    other = prepare(asdict(made.data) | {"letter": "a"}, cache=tmp_path / "cache")
-    assert other.folder != corpus.folder  # its own options are part of the cache key
+    first = corpus.prepare(asdict(made.data), cache=tmp_path / "cache")
+    assert sum(split["documents"] for split in first.provenance["splits"].values()) == 60
+    other = corpus.prepare(asdict(made.data) | {"letter": "a"}, cache=tmp_path / "cache")
+    assert other.folder != first.folder  # its own options are part of the cache key
     for words, message in [
         ("data.count=0", r"data.count=0: expected a whole number, 1 or more"),
         ("data.count=x", r"data.count=x: expected a whole number"),
@@ -140,16 +139,16 @@ def test_a_text_source_is_one_file_and_one_yaml(add: Add, tmp_path: Path) -> Non
         with pytest.raises(ConfigError, match=message):
             checked(tmp_path, f"data=own_source {words}")
     with pytest.raises(DataError, match=r"data.letter=c is unknown"):
-        prepare(asdict(made.data) | {"letter": "c"}, cache=tmp_path / "cache")
+        corpus.prepare(asdict(made.data) | {"letter": "c"}, cache=tmp_path / "cache")
     with pytest.raises(DataError, match=r"data.count is missing"):
-        prepare({key: value for key, value in asdict(made.data).items() if key != "count"})
+        corpus.prepare({key: value for key, value in asdict(made.data).items() if key != "count"})
 
 
 def test_a_task_is_one_file_and_one_yaml(add: Add, tmp_path: Path) -> None:
     add("own_task")
     made = checked(tmp_path, "data=own_task data.base=3")
     assert asdict(made.data) == {"name": "own_task", "source": "own_task", "base": 3}
-    assert prepare(asdict(made.data)).provenance["options"]["base"] == 3
+    assert dataset.prepare(asdict(made.data)).provenance["options"]["base"] == 3
     with pytest.raises(ConfigError, match=r"data.base=11: expected a whole number, 2 or more, at most 10"):
         checked(tmp_path, "data=own_task data.base=11")
 
@@ -163,10 +162,10 @@ def test_a_tokenizer_is_one_file_and_one_yaml(add: Add, tmp_path: Path) -> None:
     few = checked(tmp_path, f"{words} data.tokenizer={{name:own_tokenizer,merges:5}}")
     assert few.data.tokenizer == {"name": "own_tokenizer", "merges": 5}
     assert name(few) != name(usual)
-    assert prepare(asdict(few.data), cache=tmp_path / "cache").tokenizer.vocab_size == 262
-    assert prepare(asdict(usual.data), cache=tmp_path / "cache").tokenizer.vocab_size == 277
-    short = prepare(asdict(usual.data) | {"tokenizer": "own_tokenizer"}, cache=tmp_path / "cache")
-    assert short.folder == prepare(asdict(usual.data), cache=tmp_path / "cache").folder
+    assert corpus.prepare(asdict(few.data), cache=tmp_path / "cache").tokenizer.vocab_size == 262
+    assert corpus.prepare(asdict(usual.data), cache=tmp_path / "cache").tokenizer.vocab_size == 277
+    short = corpus.prepare(asdict(usual.data) | {"tokenizer": "own_tokenizer"}, cache=tmp_path / "cache")
+    assert short.folder == corpus.prepare(asdict(usual.data), cache=tmp_path / "cache").folder
     assert checked(tmp_path, f"{words} data.tokenizer={{name:byte}}").data.tokenizer == "byte"
     for choice, message in [
         ("{name:own_tokenizer,merges:0}", r"data.tokenizer.merges=0: expected a whole number, 1 or more"),
@@ -240,7 +239,7 @@ def test_a_source_without_documents(add: Add, tmp_path: Path) -> None:
     add("own_source", ("def documents(", "def other("))
     options = asdict(checked(tmp_path, "data=own_source").data)
     with pytest.raises(DataError, match=r"(?s)OwnSource.*data.source=own_source does not define documents"):
-        prepare(options, cache=tmp_path / "cache")
+        corpus.prepare(options, cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("part", PARTS)
