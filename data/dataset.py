@@ -14,7 +14,7 @@ from longrun.base.errors import DataError
 from longrun.base.paths import CONFIGS
 
 from . import corpus
-from .options import TextOptions, check_keys, names
+from .options import TextOptions, check_keys, check_yaml, names
 from .registry import class_name
 from .sources import registry as text
 from .sources.registry import sources
@@ -108,28 +108,14 @@ def _check_yaml(options: dict, known: type) -> None:
 
     A wrong key of the command line is left to the validation of the configuration.
     """
-    unknown = [key for key in options if key not in names(known)]
-    missing = [item for item in fields(known) if item.name not in options and item.default is MISSING]
-    source = options.get("source")
-    if source is None or not (unknown or missing):
+    source, required = options.get("source"), [item.name for item in fields(known) if item.default is MISSING]
+    if source is None or set(required) <= options.keys() <= set(names(known)):
         return
-    room = "tasks" if source in tasks else "sources"
-    where = f"class {class_name(source)} in data/{room}/{source}.py"
+    where = f"class {class_name(source)} in data/{'tasks' if source in tasks else 'sources'}/{source}.py"
     for path in sorted((CONFIGS / "data").glob("*.yaml")):
         values = yaml.safe_load(path.read_text()) or {}
-        if (values.get("name"), values.get("source")) != (options.get("name"), source):
-            continue
-        for key in unknown:
-            if key in values:
-                raise DataError(
-                    f"configs/data/{path.name} sets {key}, which {where} does not declare.\n"
-                    f"It declares {', '.join(names(known))}: remove {key}, or declare it as a field."
-                )
-        for item in missing:
-            raise DataError(
-                f"configs/data/{path.name} does not set {item.name}, an option of {where}.\n"
-                f"Add a line such as {item.name}: {item.metadata.get('example', '...')}"
-            )
+        if (values.get("name"), values.get("source")) == (options.get("name"), source):
+            check_yaml(f"configs/data/{path.name}", values, options, fields(known), where)
 
 
 def trainer_class(choice: Any) -> type[TokenizerTrainer]:

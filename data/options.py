@@ -1,7 +1,8 @@
 """Options of the `data` config group: their declaration, and the keys that text sources share."""
 
 import types
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
 from longrun.base.errors import DataError
@@ -90,3 +91,26 @@ def check_keys(options: dict[str, Any], options_class: type) -> None:
         choices = rules[key].get("choices")
         if choices and value is not None and value not in choices:
             raise DataError(f"data.{key}={value} is unknown.\nChoose one of {', '.join(choices)}.")
+
+
+def check_yaml(
+    file: str, values: dict[str, Any], options: dict[str, Any], declared: Sequence[Field], where: str
+) -> None:
+    """Raise DataError if a YAML file sets a key that is not declared, or if a declared option is set nowhere.
+
+    values: content of the file.  options: all options, the command line included.  declared: the options of the class
+    `where`.
+    """
+    declared_names = [item.name for item in declared]
+    for key in values:
+        if key not in declared_names:
+            raise DataError(
+                f"{file} sets {key}, which {where} does not declare.\n"
+                f"It declares {', '.join(declared_names) or 'no options'}: remove {key}, or declare it as a field."
+            )
+    for item in declared:
+        if item.name not in options and item.default is MISSING:
+            raise DataError(
+                f"{file} does not set {item.name}, an option of {where}.\n"
+                f"Add a line such as {item.name}: {item.metadata.get('example', '...')}"
+            )

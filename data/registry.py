@@ -3,7 +3,6 @@
 Errors in a new file become one DataError that names the file and what is expected in it.
 """
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, get_origin
 
 from longrun.base.errors import DataError
+from longrun.base.suggest import suggest
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Registry(Generic[T]):
 
     def suggestion(self, word: Any, prefix: str = "", otherwise: str = "") -> str:
         """Sentence that names the part closest to `word`; `otherwise`, or all names, if none is close."""
-        near = difflib.get_close_matches(str(word), self.names(), 1, 0.5)
+        near = suggest(str(word), self.names())
         return f"Did you mean {prefix}{near[0]}?" if near else otherwise or f"Choose one of {', '.join(self.names())}."
 
     def load(self, name: str) -> type[T]:

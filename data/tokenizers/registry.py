@@ -8,7 +8,7 @@ import yaml
 from longrun.base.errors import DataError
 from longrun.base.paths import CONFIGS
 
-from ..options import CorpusOptions, names
+from ..options import CorpusOptions, check_yaml, names
 from ..registry import Registry
 from .base import TokenizerTrainer
 
@@ -25,15 +25,11 @@ def trainer_name(choice: Any) -> Any:
     return choice.get("name") if isinstance(choice, dict) else choice
 
 
-def own_options(trainer: type[TokenizerTrainer]) -> list[str]:
-    """Options of a tokenizer that are not options of every corpus."""
-    return [item.name for item in fields(trainer) if item.name not in names(CorpusOptions)]
-
-
 def complete_tokenizer(choice: Any) -> Any:
     """Add the values of configs/tokenizer/<name>.yaml to data.tokenizer. A choice without own options is its name.
 
-    Raises DataError if the file, the choice and the class of the tokenizer disagree.
+    Own options are those that are not options of every corpus. Raises DataError if the file, the choice and the class
+    of the tokenizer disagree.
     """
     name = trainer_name(choice)
     if name not in tokenizers:
@@ -43,38 +39,19 @@ def complete_tokenizer(choice: Any) -> Any:
             )
         return choice
     trainer = tokenizers.load(name)
-    options = own_options(trainer)
+    own = [item for item in fields(trainer) if item.name not in names(CorpusOptions)]
     changes = {key: value for key, value in choice.items() if key != "name"} if isinstance(choice, dict) else {}
-    for key in changes:
-        if key not in options:
-            listed = ", ".join(options) or "none"
-            raise DataError(f"data.tokenizer.{key} is not an option of {name}.\nIts options: {listed}.")
-    values = _yaml_values(name, trainer, options) | changes
-    for item in fields(trainer):
-        if item.name in options and item.name not in values:
-            raise DataError(
-                f"configs/tokenizer/{name}.yaml does not set {item.name}, an option of class {trainer.__name__} in "
-                f"data/tokenizers/{name}.py.\nAdd a line such as {item.name}: {item.metadata.get('example', '...')}"
-            )
-    return {"name": name, **values} if options else name
-
-
-def _yaml_values(name: str, trainer: type[TokenizerTrainer], options: list[str]) -> dict[str, Any]:
-    """Read the YAML file of a tokenizer, {} if there is none. Raises DataError for a key that is not an option."""
+    for key in changes.keys() - {item.name for item in own}:
+        listed = ", ".join(item.name for item in own) or "none"
+        raise DataError(f"data.tokenizer.{key} is not an option of {name}.\nIts options: {listed}.")
     path = CONFIGS / "tokenizer" / f"{name}.yaml"
     values = (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
-    other = values.pop("name", name)
+    file, other = f"configs/tokenizer/{name}.yaml", values.pop("name", name)
     if other != name:
-        raise DataError(
-            f"configs/tokenizer/{name}.yaml has name: {other}, and its file name is {name}.\nWrite name: {name}"
-        )
-    for key in values:
-        if key not in options:
-            raise DataError(
-                f"configs/tokenizer/{name}.yaml sets {key}, which class {trainer.__name__} in "
-                f"data/tokenizers/{name}.py does not declare.\nIt declares: {', '.join(options) or 'no options'}."
-            )
-    return values
+        raise DataError(f"{file} has name: {other}, and its file name is {name}.\nWrite name: {name}")
+    where = f"class {trainer.__name__} in data/tokenizers/{name}.py"
+    check_yaml(file, values, values | changes, own, where)
+    return {"name": name, **values, **changes} if own else name
 
 
 def create_trainer(options: dict[str, Any]) -> TokenizerTrainer:
