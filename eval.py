@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 
 from data.dataset import Dataset, prepare
-from data.tokenizers.base import Tokenizer
+from data.tokenizers.load import load_tokenizer
 from longrun.config.schema import EvalRunConfig
 from longrun.evaluation.evaluate import evaluate_with_control, require_tokens
 from longrun.training.malloc import keep_freed_memory
@@ -41,7 +41,7 @@ def main(config: EvalRunConfig) -> None:
 def a_run(config: EvalRunConfig) -> tuple[Transformer, Dataset]:
     """The model of a run folder, and its own data or what was asked for."""
     folder = Path(str(config.run))
-    tokenizer = Tokenizer.load(folder)
+    tokenizer = load_tokenizer(folder)
     data = prepare(_data_options(folder, config.data), tokenizer=tokenizer)
     trained_on = {} if config.data else {"data_fingerprint": data.fingerprint}  # unless other data were asked for
     return load(folder, tokenizer=tokenizer.digest, **trained_on), data
@@ -50,7 +50,7 @@ def a_run(config: EvalRunConfig) -> tuple[Transformer, Dataset]:
 def a_checkpoint(config: EvalRunConfig) -> tuple[Transformer, Dataset]:
     """The model of a Hugging Face folder, and the data: all of it is for testing."""
     folder = Path(str(config.hf))
-    tokenizer = Tokenizer.load(folder)
+    tokenizer = load_tokenizer(folder)
     whole = {"valid_fraction": 0.0, "test_fraction": 1.0}
     fractions = whole if whole.keys() <= config.data.keys() else {}
     data = prepare(config.data | fractions, tokenizer=tokenizer)

@@ -27,6 +27,7 @@ from torch import nn
 from data.dataset import Batches, Dataset, prepare
 from data.prefetch import Prefetch
 from data.tokenizers.base import Tokenizer
+from data.tokenizers.load import load_tokenizer
 from longrun.config.schema import TrainConfig
 from longrun.evaluation.evaluate import evaluate_with_control, require_tokens, score, summary
 from longrun.evaluation.protocols import base as protocols
@@ -136,7 +137,7 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
 def set_up(config: TrainConfig, ranks: DistEnv, found: checkpoint.Checkpoint | None) -> Trainer:
     """Everything the loop works on, before the first step. Raises ModelError for a checkpoint of another run."""
     loop, optim = config.train, config.optim
-    own = Tokenizer.load(Path(config.init_from)) if config.init_from else None
+    own = load_tokenizer(Path(config.init_from)) if config.init_from else None
     data = prepare(asdict(config.data), tokenizer=own, progress=ranks.is_main)
     batches = Prefetch(data.batches(loop.length, loop.batch, config.seed), ranks.device)
     require_measurable(config, data)

@@ -1,4 +1,4 @@
-"""Which part of a corpus a document, or a piece of it, belongs to."""
+"""Assignment of documents, or of parts of documents, to the splits of a corpus."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ FEWEST_DOCUMENTS = 10
 class SplitRule:
     """`by` is "document" (a hash of its name decides) or "position" (each is cut into head, middle and tail).
 
-    Hashing makes the split of a document independent of all others and of the machine; because test documents
-    are taken from one end of [0, 1), changing `valid` moves none of them.
+    With a hash the split of a document is independent of all others and of the machine. Test documents are taken from
+    one end of [0, 1), so a change of `valid` moves none of them.
     """
 
     by: str
@@ -26,18 +26,18 @@ class SplitRule:
     def fractions(self) -> dict[str, float]:
         return {"train": max(0.0, 1 - self.valid - self.test), "valid": self.valid, "test": self.test}
 
-    def wanted(self) -> set[str]:
-        """Splits that must not be empty; a fraction of 0 is a split that nobody asked for."""
+    def nonempty(self) -> set[str]:
+        """Splits with a fraction above 0, which must hold tokens."""
         return {split for split, fraction in self.fractions().items() if fraction > 1e-9}
 
     def split_of(self, name: str) -> str:
         place = int.from_bytes(hashlib.sha256(name.encode("utf-8", "replace")).digest()[:8]) / 2**64
         if place < self.test:
             return "test"
-        return "valid" if place < self.test + self.valid or "train" not in self.wanted() else "train"
+        return "valid" if place < self.test + self.valid or "train" not in self.nonempty() else "train"
 
     def ranges(self, name: str, size: int) -> list[tuple[str, int, int]]:
-        """(split, start, stop) of each part of a document of `size` characters or tokens; together they are it."""
+        """Return (split, start, stop) of each part of a document of `size` characters or tokens; they cover it."""
         if self.by == "document":
             return [(self.split_of(name), 0, size)]
         head = round(size * (1 - self.valid - self.test))
@@ -49,21 +49,21 @@ class SplitRule:
         return asdict(self)
 
 
-def plan(names: Iterable[str], valid: float, test: float) -> SplitRule:
-    """By document, unless that leaves a split empty or there are fewer than ten documents.
+def choose_split_rule(names: Iterable[str], valid: float, test: float) -> SplitRule:
+    """Split by document, or by position if a split would be empty or there are fewer than ten documents.
 
-    Reads only as many names as it takes to see that every split has a document.
+    Consumes `names` only until every split has a document. Raises DataError if there is no document.
     """
     rule = SplitRule("document", valid, test)
-    missing, count = rule.wanted(), 0
+    missing, count = rule.nonempty(), 0
     for count, name in enumerate(names, 1):
         missing.discard(rule.split_of(name))
         if not missing and count >= FEWEST_DOCUMENTS:
             return rule
     if not count:
         raise DataError("The corpus holds no text: every document is empty.\nPoint data.path at files that have text.")
-    if len(rule.wanted()) == 1:
-        return rule  # nothing to divide
+    if len(rule.nonempty()) == 1:
+        return rule  # a single split
     reason = (
         f"fewer than {FEWEST_DOCUMENTS} documents"
         if count < FEWEST_DOCUMENTS

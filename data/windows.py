@@ -1,9 +1,9 @@
 """Evaluation protocols: which tokens are fed to the model, and which of its predictions are scored.
 
 A protocol is a pure function from document offsets (`Corpus.documents(split)`, int64 (n + 1,)) to `Windows`.
-All numbers are places in the token stream of one split. A document begins with its separator token, which is
+All numbers are positions in the token stream of one split. A document begins with its separator token, which is
 fed but never a target; the first token of the text is a target whose context is the separator. No window
-crosses a document.
+crosses a document boundary.
 
 Feeding tokens[feed_start:feed_end] predicts tokens[feed_start + 1:feed_end + 1]; scored are the targets
 tokens[score_start:score_end], always among those predicted. L is a window's length in fed tokens.
@@ -20,7 +20,7 @@ from longrun.base.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Parallel int64 arrays, one entry a window, in the order of the stream."""
+    """Parallel int64 arrays, one entry per window, in the order of the stream."""
 
     document: np.ndarray  # number of the document in the split
     feed_start: np.ndarray
@@ -32,7 +32,7 @@ class Windows:
         return len(self.document)
 
     def __getitem__(self, rows) -> "Windows":
-        """The windows that an index array, a mask or a slice selects."""
+        """Return the windows that an index array, a mask or a slice selects."""
         return Windows(*(getattr(self, each.name)[rows] for each in fields(self)))
 
     @property
@@ -41,17 +41,17 @@ class Windows:
 
     @property
     def targets(self) -> int:
-        """How many predictions are scored."""
+        """Number of scored predictions."""
         return int((self.score_end - self.score_start).sum())
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What is fed and scored at one length, with the text it comes from.
+    """Windows of one length and the tokens they refer to.
 
     tokens: integers (n,).  offsets: documents in it, int64 (d + 1,).
-    answers: every window is a question, and what counts is whether all its targets are the likeliest tokens.
-    labels: what tells the windows apart besides their documents: {name: (len(windows),)}.
+    answers: every window is a question, which counts as correct if all its targets are the most likely tokens.
+    labels: further properties of the windows: {name: (len(windows),)}.
     """
 
     tokens: np.ndarray
@@ -82,7 +82,7 @@ def fixed_targets(
             "a window can score no more tokens than it is fed. Use fewer targets or longer lengths."
         )
     if blocks < 1:
-        raise DataError(f"blocks={blocks}: at least one block of targets a document is needed, for example blocks=4.")
+        raise DataError(f"blocks={blocks}: at least one block of targets per document is needed, for example blocks=4.")
     longest = max(lengths)
     chosen = choose(offsets, longest + targets, documents, reserve=targets)
     room = np.diff(offsets)[chosen] - longest  # tokens of each document that have the longest context
@@ -96,7 +96,7 @@ def fixed_targets(
 
 
 def nonoverlap(offsets: np.ndarray, length: int, documents: int | None = None, minimum: int = 0) -> Windows:
-    """Disjoint windows of `length`, all tokens scored: the classic table, with its early-token curse.
+    """Disjoint windows of `length`, all tokens scored: the classic evaluation, in which early tokens lack context.
 
     The last window of a document may be shorter. Every token of a document but its separator is scored
     exactly once. Documents of fewer than `minimum` tokens are left out; give the longest length that is
@@ -158,10 +158,10 @@ def per_position(offsets: np.ndarray, length: int, documents: int | None = None,
 
 
 def targets_hash(windows: Windows, tokens: np.ndarray) -> str:
-    """A name for the set of scored (document, place, token): 16 hexadecimal digits.
+    """Hash the set of scored (document, position, token): 16 hexadecimal digits.
 
-    It depends neither on the order of the windows, nor on how the set is divided into windows, nor on what is
-    fed. Two results may be compared where their hashes agree.
+    It depends neither on the order of the windows, nor on how the set is divided into windows, nor on the context.
+    Two results may be compared if their hashes agree.
     """
     scored = windows[np.flatnonzero(windows.score_end > windows.score_start)]
     order = np.lexsort((scored.score_start, scored.document))
@@ -180,10 +180,10 @@ def targets_hash(windows: Windows, tokens: np.ndarray) -> str:
 
 
 def batches(windows: Windows, token_budget: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
-    """Index arrays into `windows`: one feed length each, and length * rows <= token_budget or a single row.
+    """Group windows into batches: index arrays of one feed length each, with length * rows <= token_budget or one row.
 
     Windows are never padded to a common length: a scheme may depend on the length it sees. The longest come
-    first, so that memory runs out at once or never; among these, the ones with the most to score, so that a
+    first, so that memory runs out at once or never. Among these, the ones with the most to score, so that a
     batch is about as many of each window's last tokens. The ranks' shares are disjoint, cover all windows and
     differ by one at most.
     """
@@ -200,7 +200,7 @@ def batches(windows: Windows, token_budget: int, rank: int = 0, world: int = 1) 
 
 
 def gather(windows: Windows, tokens: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets, int64 (len(rows), L), of windows of one feed length; -100 is not scored."""
+    """Return inputs and targets, int64 (len(rows), L), of windows of one feed length; -100 is not scored."""
     batch = windows[rows]
     (length,) = set(batch.feed_lengths.tolist())
     places = batch.feed_start[:, None] + np.arange(length + 1)
@@ -218,10 +218,10 @@ def _check_lengths(lengths: Sequence[int]) -> None:
 
 
 def choose(offsets: np.ndarray, minimum: int, documents: int | None, reserve: int = 0) -> np.ndarray:
-    """Up to `documents` documents of at least `minimum` tokens, evenly spread over all such; int64.
+    """Select up to `documents` documents of at least `minimum` tokens, evenly spread over all such; int64.
 
-    reserve: tokens of `minimum` that are not context, so that a refusal can name the longest length that
-    would work.
+    reserve: tokens of `minimum` that are not context, so that the error can name the longest possible length.
+    Raises DataError if no document is long enough.
     """
     if documents is not None and documents < 1:
         raise DataError(f"documents={documents}: at least one document is needed; leave it out to use all of them.")
@@ -240,7 +240,7 @@ def choose(offsets: np.ndarray, minimum: int, documents: int | None, reserve: in
 
 
 def _enumerate(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For counts [2, 3]: owners [0, 0, 1, 1, 1] and turns [0, 1, 0, 1, 2]."""
+    """Return owners and turns: for counts [2, 3] owners [0, 0, 1, 1, 1] and turns [0, 1, 0, 1, 2]."""
     owner = np.repeat(np.arange(len(count)), count)
     turn = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
     return owner, turn

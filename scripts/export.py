@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from data.tokenizers.base import Tokenizer
+from data.tokenizers.load import load_tokenizer
 from longrun.config.cli import guarded
 from longrun.config.run_arguments import read
 from longrun.config.schema import key
@@ -46,7 +46,7 @@ def main(words: list[str]) -> int:
     from model.hf import save_hf
 
     source, folder = Path(config.run), Path(config.to)
-    tokenizer, model = Tokenizer.load(source), init_from.load(source)
+    tokenizer, model = load_tokenizer(source), init_from.load(source)
     if config.extension is not None:
         model = extended(model, config.extension, config.length or 8 * model.train_length)
     kind = save_hf(model, folder, tokenizer.separator)

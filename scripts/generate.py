@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.tokenizers.base import Tokenizer
+from data.tokenizers.load import load_tokenizer
 from longrun.config.cli import guarded
 from longrun.config.run_arguments import read
 from longrun.config.schema import key
@@ -44,7 +45,7 @@ def main(words: list[str]) -> int:
     from model import load
     from model.extension.base import extended
 
-    tokenizer = Tokenizer.load(Path(config.run))
+    tokenizer = load_tokenizer(Path(config.run))
     model = load(config.run)
     prompt = [tokenizer.separator, *tokenizer.encode(config.prompt).tolist()]  # every document begins with it
     if config.extension is not None:

@@ -1,39 +1,112 @@
-"""Where a corpus comes from: the base of all sources, and what the local ones share.
+"""Base classes of text sources. A source is one file here, `class Text(FileSource)` in text.py, and one YAML file in
+configs/data.
 
-A kind of source is a class: `code.py`, `text.py`, `rows.py`, `token_files.py`, and `hub.py`, which brings what is
-elsewhere. A source holds one document, or one row group, at a time, and never the corpus.
+A source yields one document, or one row group, at a time and never holds the corpus. Its options are the fields of a
+dataclass beside it; the smallest source is
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(CorpusOptions):
+        count: int = option("number of documents", minimum=1, example=100)
+
+    class Squares(Source):
+        Options = Options
+
+        def state(self):
+            return self.options["count"]
+
+        def documents(self, warnings):
+            for n in range(self.options["count"]):
+                yield Document(str(n), f"{n} squared is {n * n}\\n")
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, ClassVar
 
 from longrun.base.errors import DataError
 
-from ..tokenizers.base import Tokenizer
-from .notes import Notes
-from .utf8 import POLICIES
-
-if TYPE_CHECKING:
-    from .text import LongText
-
-
-class Document(NamedTuple):
-    name: str  # what decides its split, so it must not depend on the machine or the order
-    text: "str | LongText"
+from ..documents import Document
+from ..import_warnings import ImportWarnings
+from ..options import CorpusOptions, TextOptions
+from ..tokenizers.base import FILE, Tokenizer
+from ..tokenizers.load import load_tokenizer
+from ..tokenizers.registry import tokenizers, trainer_name
 
 
 class Source:
-    """Base of all sources. `documents` may be called several times and yields the same sequence each time."""
+    """Base class of all sources. `documents` may be called several times and yields the same sequence each time.
+
+    Options: dataclass of its options.  required: options that must not be null although their type permits it.
+    """
+
+    Options: ClassVar[type[CorpusOptions]] = CorpusOptions
+    required: ClassVar[tuple[str, ...]] = ("tokenizer",)
 
     def __init__(self, options: dict):
         self.options = options
 
     def check(self) -> None:
-        """Raises DataError for what is known without reading the text."""
-        self.check_policies()
+        """Raise DataError for errors that can be found without reading text."""
+
+    def check_tokenizer(self) -> None:
+        """Raise DataError if data.tokenizer is neither a name nor a file."""
+        choice = self.options["tokenizer"]
+        if trainer_name(choice) in tokenizers:
+            return
+        path = Path(str(choice)).expanduser()
+        if not (path.is_file() or (path / FILE).is_file()):
+            names = tokenizers.names()
+            raise DataError(
+                f"data.tokenizer={choice} is neither {', '.join(names)} nor a {FILE}.\n"
+                f"{tokenizers.suggestion(choice, 'data.tokenizer=', f'Name one, or a folder that holds a {FILE}.')}"
+            )
+
+    def state(self) -> Any:
+        """Return a JSON-serializable cache key that changes whenever the text may have changed."""
+        raise NotImplementedError
+
+    def fetch(self, home: Path, report: Callable[[str], None]) -> None:
+        """Download files into the cache folder `home`. Called before any text is read.
+
+        report: prints a line for the user.
+        """
+
+    def size(self) -> int | None:
+        """Return the bytes of text for the progress bar; None if unknown."""
+        return None
+
+    @property
+    def location(self) -> Any:
+        """Where the text lies, for messages."""
+        return self.options.get("path") or self.options["source"]
+
+    def tokenizer(self, model_tokenizer: Tokenizer | None) -> Tokenizer | None:
+        """Return the tokenizer for the corpus; None if it has to be made first.
+
+        model_tokenizer: that of the model that will read the corpus, if there is one. Raises DataError if it does not
+        fit.
+        """
+        choice = self.options["tokenizer"]
+        if model_tokenizer or trainer_name(choice) in tokenizers:
+            return model_tokenizer
+        return load_tokenizer(Path(str(choice)).expanduser())
+
+    def documents(self, warnings: ImportWarnings) -> Iterator[Document]:
+        """Yield all documents; count in `warnings` what was skipped or replaced."""
+        raise DataError(
+            f"class {type(self).__name__} of data.source={self.options['source']} does not define documents().\n"
+            "Expected: def documents(self, warnings) that yields Document(name, text), see data/sources/base.py."
+        )
+
+
+class FileSource(Source):
+    """A source that reads local files: the file data.path, or those of the folder data.path that match data.pattern."""
+
+    Options: ClassVar[type[CorpusOptions]] = TextOptions
+    required: ClassVar[tuple[str, ...]] = ("tokenizer", "pattern")
+
+    def check(self) -> None:
         if not self.options.get("path"):
             raise DataError(
                 f"data.path is empty, and data.source={self.options['source']} reads local files.\n"
@@ -41,30 +114,24 @@ class Source:
             )
         if not self.path.exists():
             raise DataError(
-                f"data.path={self.path} does not exist (looked from {Path.cwd()}).\n"
-                "Set it to a file or folder that does."
+                f"data.path={self.path} does not exist (relative to {Path.cwd()}).\n"
+                "Set it to an existing file or folder."
             )
         try:
-            found = self.files
-        except (ValueError, NotImplementedError) as error:  # what pathlib raises for "" and for "/x"
+            files = self.files
+        except (ValueError, NotImplementedError) as error:  # raised by pathlib for "" and for "/x"
             raise DataError(
-                f"data.pattern={self.options['pattern']!r} is no pattern of file names: {error}.\n"
+                f"data.pattern={self.options['pattern']!r} is not a pattern of file names: {error}.\n"
                 "For example 'data.pattern=\"**/*.txt\"'."
             ) from None
-        if not found:
-            raise self.nothing_found()
+        if not files:
+            raise self.no_files()
 
-    def nothing_found(self) -> DataError:
+    def no_files(self) -> DataError:
         return DataError(
             f"No file in data.path={self.path} matches data.pattern={self.options['pattern']}.\n"
             "Set data.pattern, for example 'data.pattern=\"**/*.md\"'; ** stands for any folders."
         )
-
-    def check_policies(self) -> None:
-        for key, known in (("invalid_utf8", POLICIES), ("bad_lines", ("refuse", "skip"))):
-            given = self.options.get(key)
-            if given is not None and given not in known:
-                raise DataError(f"data.{key}={given} is unknown.\nChoose one of {', '.join(known)}.")
 
     @property
     def invalid_utf8(self) -> str:
@@ -76,7 +143,7 @@ class Source:
 
     @cached_property
     def root(self) -> Path:
-        """What documents' names are relative to."""
+        """Folder that the names of documents are relative to."""
         return self.path if self.path.is_dir() else self.path.parent
 
     @cached_property
@@ -90,40 +157,13 @@ class Source:
         return path.relative_to(self.root).as_posix()
 
     def state(self) -> Any:
-        """What is another when the text may be another, JSON-able."""
         stats = [(self.relative(path), path.stat()) for path in self.files]
         return [str(self.root.resolve()), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
 
-    def fetch(self, home: Path, say: Callable[[str], None]) -> None:
-        """Bring files to this machine, into the cache folder `home`. Called before any text is read."""
-
     def size(self) -> int | None:
-        """Bytes of text, None where the files are compressed: for the progress bar."""
-        packed = any(path.suffix in (".gz", ".parquet") for path in self.files)
-        return None if packed else sum(path.stat().st_size for path in self.files)
+        compressed = any(path.suffix in (".gz", ".parquet") for path in self.files)
+        return None if compressed else sum(path.stat().st_size for path in self.files)
 
-    def tokenizer(self, given: Tokenizer | None) -> Tokenizer | None:
-        """The one to write the corpus with; None = byte, characters or BPE, as the options say.
-
-        given: that of the model which is going to read it, if there is one. Raises DataError if it cannot.
-        """
-        name = self.options.get("tokenizer")
-        return given if given or name in KINDS else Tokenizer.load(Path(str(name)).expanduser())
-
-    def write(self, folder: Path, options: dict, tokenizer: Tokenizer | None, progress: bool) -> dict:
-        """Write tokens, offsets and tokenizer into `folder`; returns the provenance."""
-        from ..tokenization import build
-
-        return build(self, options, folder, tokenizer, progress)
-
-    def documents(self, notes: Notes) -> Iterator[Document]:
-        """All documents; says in `notes` what was skipped or replaced."""
-        raise NotImplementedError
-
-
-KINDS = ("bpe", "byte", "character")  # of tokenizers that need no file
-
-
-def content_name(text: str) -> str:
-    """Names a document by its text: copies fall into one split, and a new line moves no other document."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    @property
+    def location(self) -> Any:
+        return self.options.get("path") or self.root

@@ -7,7 +7,7 @@ from .base import DIGITS, Stepwise, draw, option
 
 @dataclass(frozen=True)
 class Addition(Stepwise):
-    """457+068= -> 0525: as many digits in both numbers, one more in the sum.
+    """457+068= -> 0525: both numbers have `size` digits, the sum has one more.
 
     The steps go from the last digit to the first, each with the digit of the sum and the carry: 51 21 50.
     """

@@ -1,71 +1,69 @@
-"""A task: questions of any size, each with its one right answer, in characters.
+"""Tasks: questions of any size, each with one right answer, in characters.
 
-One task is one file here, `class Copy(Task)` in copy.py, and one YAML file in configs/data. A subclass says how a
-question of a size is drawn and what its answer is; its dataclass fields are its options. Shown to a model as
+A task is one file here, `class Copy(Task)` in copy.py, and one YAML file in configs/data. A subclass draws questions of
+a size and computes their answers; its dataclass fields are its options. A model is given
 
     <|doc|> question = answer <|doc|>
 
-and only what follows the "=" is trained and scored. The separator in front is a distinct first token, without which
-a model without positions cannot count; the one at the end has to be predicted too: knowing where to stop is part of an
-answer.
+and only the part after the "=" is trained and scored. The separator in front is a distinct first token, without which
+a model without positions cannot count. The one at the end is predicted too, because the end is part of an answer.
 """
 
 import string
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+
+from ..options import option
 
 ALPHABET = string.digits + string.ascii_letters + "=+-|;:,?&~<>"  # of all tasks: one vocabulary
 LETTERS = np.array(list(string.ascii_letters))
 DIGITS = np.array(list(string.digits))
 
 
-def option(doc: str, **rules: Any) -> Any:
-    """A field that can be set with data.NAME=VALUE. Rules: choices, minimum, maximum, example."""
-    return field(metadata={"doc": doc, **rules})
-
-
 @dataclass(frozen=True)
 class Task:
     """Subclasses define `question` and `answer`."""
 
-    name: str = option("what the task is called in folder names and tables", example="copy")
-    source: str = option("the file in data/tasks", example="copy")
+    name: str = option("name of the task in folder names and tables", example="copy")
+    source: str = option("task: the name of a file in data/tasks", example="copy")
 
-    max_size: ClassVar[int | None] = None  # where the task runs out of names
+    max_size: ClassVar[int | None] = None  # largest size with distinct names
 
     def question(self, size: int, rng: np.random.Generator) -> str:
-        """A random question of this size (1 or more)."""
+        """Draw a random question of this size (1 or more)."""
         raise NotImplementedError
 
     def answer(self, question: str) -> str:
+        """Compute the answer of a question."""
         raise NotImplementedError
 
-    def written(self, question: str) -> str:
-        """Everything that is to be written after the question."""
+    def completion(self, question: str) -> str:
+        """Return the text after the "=": the answer, and the steps in front of it if there are any."""
         return self.answer(question)
 
-    def longest(self, size: int) -> int:
-        """Characters of question and answer together, at most. Here: all of one size are equally long."""
+    def max_characters(self, size: int) -> int:
+        """Return the largest number of characters of question and completion. Default: all of one size are equal."""
         question = self.question(size, np.random.default_rng(0))
-        return len(question) + len(self.written(question))
+        return len(question) + len(self.completion(question))
 
 
 @dataclass(frozen=True)
 class Stepwise(Task):
-    """A task whose answer can be reached in steps, which are written down in front of it: question=steps|answer."""
+    """A task whose answer can be computed in steps, which are written in front of it: question=steps|answer."""
 
-    scratchpad: bool = option("write the steps that lead to the answer in front of it")
+    scratchpad: bool = option("write the steps in front of the answer")
 
     def steps(self, question: str) -> str:
+        """Compute the steps that lead to the answer."""
         raise NotImplementedError
 
-    def written(self, question: str) -> str:
+    def completion(self, question: str) -> str:
         answer = self.answer(question)
         return f"{self.steps(question)}|{answer}" if self.scratchpad else answer
 
 
 def draw(letters: np.ndarray, count: int, rng: np.random.Generator) -> str:
-    """`count` independent letters."""
+    """Draw `count` independent letters."""
     return "".join(letters[rng.integers(len(letters), size=count)])

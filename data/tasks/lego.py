@@ -8,9 +8,9 @@ from .base import LETTERS, Stepwise
 
 @dataclass(frozen=True)
 class Lego(Stepwise):
-    """b-a;c+b;a+1?c= -> -: a is +1, b is -a, c is +b. `size` counts the clauses, which stand in any order (2206.04301).
+    """b-a;c+b;a+1?c= -> -: a is +1, b is -a, c is +b. `size` is the number of clauses, in random order (2206.04301).
 
-    The steps are the values from the known one to the one asked for: a+ b- c-.
+    The steps are the values from the first variable to the last: a+ b- c-.
     """
 
     max_size: ClassVar[int] = len(LETTERS)

@@ -8,7 +8,7 @@ from .base import DIGITS, Stepwise, draw, option
 
 @dataclass(frozen=True)
 class ModularSum(Stepwise):
-    """275= -> 4: the sum of the digits modulo `modulus`. The steps are the sums so far: 2 9 4."""
+    """275= -> 4: the sum of the digits modulo `modulus`. The steps are the partial sums: 2 9 4."""
 
     modulus: int = option("digits go up to it, and sums are taken modulo it", minimum=2, maximum=10, example=10)
 

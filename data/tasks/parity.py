@@ -7,7 +7,7 @@ from .base import DIGITS, Stepwise, draw
 
 @dataclass(frozen=True)
 class Parity(Stepwise):
-    """1101= -> 1: whether the number of ones is odd. The steps are the parities so far: 1 0 0 1."""
+    """1101= -> 1: parity of the number of ones. The steps are the parities so far: 1 0 0 1."""
 
     def question(self, size: int, rng: np.random.Generator) -> str:
         return draw(DIGITS[:2], size, rng)

@@ -7,7 +7,7 @@ from .base import DIGITS, Stepwise, draw, option
 
 @dataclass(frozen=True)
 class Polynomial(Stepwise):
-    """3:275= -> 4: 2 x^2 + 7 x + 5 at x = 3, modulo `modulus`. `size` counts the coefficients.
+    """3:275= -> 4: 2 x^2 + 7 x + 5 at x = 3, modulo `modulus`. `size` is the number of coefficients.
 
     The steps are Horner's values: 2, 2*3+7 = 3, 3*3+5 = 4.
     """

@@ -11,7 +11,7 @@ SMALL = string.ascii_lowercase
 
 @dataclass(frozen=True)
 class Recall(Task):
-    """ab3,cd7,ee1?cd= -> 7: the value that stood beside the key. `size` counts the pairs; no key comes twice."""
+    """ab3,cd7,ee1?cd= -> 7: the value beside the key. `size` is the number of pairs; keys are distinct."""
 
     values: int = option("digits that values are drawn from", minimum=2, maximum=10, example=10)
 

@@ -12,7 +12,7 @@ TIMES = {"": 1, "2": 2, "3": 3}
 
 @dataclass(frozen=True)
 class Scan(Task):
-    """A command becomes the actions it asks for; `size` counts the actions (SCAN, 1711.00350, one letter a word).
+    """Commands are translated to actions; `size` is the number of actions (SCAN, 1711.00350, one letter per word).
 
         walk, look, run, jump        w l r j      WALK LOOK RUN JUMP       W K N J
         turn left, right             t< t>        LTURN RTURN              L R
@@ -22,7 +22,7 @@ class Scan(Task):
         twice, thrice                2 3
         x and y, x after y           x&y x~y      first y, then x          in "x after y"
 
-    Commands here may join any number of phrases with "and"; at most two of them are joined by "after".
+    Unlike in the paper a command may join any number of phrases with "and"; "after" joins at most two.
     """
 
     def question(self, size: int, rng: np.random.Generator) -> str:
@@ -41,14 +41,14 @@ class Scan(Task):
     def answer(self, question: str) -> str:
         return "".join("".join(actions(phrase) for phrase in reversed(pair.split("~"))) for pair in question.split("&"))
 
-    def longest(self, size: int) -> int:
-        """Turns cost most: two letters and a joint for one action."""
+    def max_characters(self, size: int) -> int:
+        """Turns are longest: two letters and a joint per action."""
         return 3 * size - 1 + size
 
 
 @cache
 def actions(phrase: str) -> str:
-    """The actions of one phrase."""
+    """Return the actions of one phrase."""
     verb, rest = ACTIONS[phrase[0]], phrase[1:]
     times = TIMES.get(rest[-1:], 1)
     turn = next((SIDES[letter] for letter in rest if letter in SIDES), "")
@@ -58,9 +58,9 @@ def actions(phrase: str) -> str:
 
 
 @cache
-def fitting(most: int) -> list[str]:
-    """All phrases of at most so many actions."""
+def fitting(max_actions: int) -> list[str]:
+    """Return all phrases of at most `max_actions` actions."""
     sides = [manner + side for manner in ("", "o", "a") for side in SIDES]
     manners = {verb: sides if verb == "t" else ["", *sides] for verb in ACTIONS}
     every = [verb + manner + times for verb in ACTIONS for manner in manners[verb] for times in TIMES]
-    return [phrase for phrase in every if len(actions(phrase)) <= most]
+    return [phrase for phrase in every if len(actions(phrase)) <= max_actions]

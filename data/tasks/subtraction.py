@@ -7,9 +7,9 @@ from .base import DIGITS, Stepwise, draw, option
 
 @dataclass(frozen=True)
 class Subtraction(Stepwise):
-    """457-068= -> 389: the first number is not the smaller one, all three have as many digits.
+    """457-068= -> 389: the first number is not the smaller one; all three have `size` digits.
 
-    The steps go from the last digit to the first, each with the digit of the difference and what is borrowed: 91 81 30.
+    The steps go from the last digit to the first, each with the digit of the difference and the borrow: 91 81 30.
     """
 
     backward: bool = option("write every number from its last digit to its first")

@@ -1,9 +1,9 @@
-"""Tokenizers that others made: whatever tokenizer.json describes, byte-level or not.
+"""Tokenizers of Hugging Face models: any tokenizer.json, byte-level or not.
 
-Bits per byte need to know how many bytes of text a token stands for. That is exact for byte-level vocabularies and for
-SentencePiece's, up to the space that many of those put in front of a text; a normaliser that changes the text (NFC,
-lower case) makes it the bytes of the changed text. Markers of vocabularies that split words otherwise are resolved as
-far as one token tells.
+Bits per byte need the number of bytes of text per token. It is exact for byte-level vocabularies and for
+SentencePiece's, up to the space that many of those put in front of a text. With a normalizer that changes the text
+(NFC, lower case) the bytes of the changed text are counted. Markers of other vocabularies that split words are resolved
+as far as a single token allows.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ import numpy as np
 
 from longrun.base.errors import DataError
 
-from .base import CONFIG, FILE, Tokenizer, byte_letters
+from .base import BYTE_OF_LETTER, CONFIG, FILE, Tokenizer
 
-SPACE = "\u2581"  # SentencePiece's mark for it
+SPACE = "\u2581"  # SentencePiece's mark for a space
 
 
-class ForeignTokenizer(Tokenizer):
-    """`text` is a tokenizer.json, `separator` the name of the token that begins a document, such as <s>.
+class HFTokenizer(Tokenizer):
+    """A tokenizer described by `text`, a tokenizer.json. Documents begin with the token `separator`, such as <s>.
 
-    config: what tokenizer_config.json shall say besides. decode(encode(text)) is the text as the vocabulary has it.
-    Raises ValueError if `tokenizers` cannot read the text, or has no such token.
+    config: further content of tokenizer_config.json.  decode(encode(text)) is the text as normalized by the tokenizer.
+    Raises ValueError if `tokenizers` cannot read the text, or if there is no such token.
     """
 
     def __init__(self, text: str, separator: str, config: dict[str, Any] | None = None):
@@ -47,7 +47,7 @@ class ForeignTokenizer(Tokenizer):
         return self._encoder.decode(np.asarray(ids).tolist(), skip_special_tokens=False)
 
     def cut(self, pieces: Iterable[str]) -> Iterator[str]:
-        """The text whole: where it may be cut depends on the word rule, which is anybody's."""
+        """Return the text in one part: safe places to cut depend on the word rule, which may be any."""
         yield "".join(pieces)
 
     def save(self, folder: Path) -> None:
@@ -64,24 +64,24 @@ class ForeignTokenizer(Tokenizer):
         return encoder
 
 
-def load(path: Path, text: str) -> ForeignTokenizer:
-    """A tokenizer.json that Longrun did not write: the file `path`, whose content is `text`. Raises DataError."""
+def load_hf_tokenizer(path: Path, text: str) -> HFTokenizer:
+    """Load a tokenizer.json that Longrun did not write. path: the file.  text: its content. Raises DataError."""
     try:
         added = json.loads(text)["added_tokens"]
         special = {token["id"]: token["content"] for token in added if token.get("special")}
-        name = separator(path, {token["id"]: token["content"] for token in added}, list(special.values()))
-        return ForeignTokenizer(text, name, _json(path.parent / CONFIG))
+        name = separator_name(path, {token["id"]: token["content"] for token in added}, list(special.values()))
+        return HFTokenizer(text, name, _json(path.parent / CONFIG))
     except DataError:
         raise
-    except Exception as error:  # `tokenizers` raises nothing more particular
+    except Exception as error:  # `tokenizers` raises nothing more specific
         raise DataError(
             f"{path} cannot be used: {error}.\nDownload it again, or use a {FILE} that Longrun wrote."
         ) from error
 
 
-def separator(path: Path, added: dict[int, str], special: list[str]) -> str:
-    """The token that begins a text: bos of whichever file beside `path` names one, else eos, which ended the text
-    before it; the only special token, where no file names any."""
+def separator_name(path: Path, added: dict[int, str], special: list[str]) -> str:
+    """Find the token that begins a text: bos of the first file beside `path` that names one, else eos, which ends the
+    text before it. If no file names any: the only special token. Raises DataError if there is none."""
     folder = path.parent
     numbers = _json(folder / "config.json")
     for kind in ("bos", "eos"):
@@ -97,32 +97,32 @@ def separator(path: Path, added: dict[int, str], special: list[str]) -> str:
     if len(special) == 1:
         return special[0]
     raise DataError(
-        f"{path}: nothing names the token that begins a text.\n"
-        f'Write it into {CONFIG}: {{"bos_token": "<s>"}}. There are: {", ".join(added.values()) or "no special tokens"}'
+        f"{path}: no file names the token that begins a text.\n"
+        f'Write it into {CONFIG}: {{"bos_token": "<s>"}}. Special tokens: {", ".join(added.values()) or "none"}'
     )
 
 
 def _pieces(vocabulary: dict[str, int], size: int, description: dict) -> list[bytes]:
-    """The text that each id stands for, b"" for special tokens: they are not written in a text."""
+    """Return the text of each id, b"" for special tokens, which do not occur in text."""
     added = {token["content"]: token.get("special", False) for token in description["added_tokens"]}
-    stands_for = _reading(description)
+    bytes_of = _bytes_function(description)
     pieces = [b""] * size
     for token, number in vocabulary.items():
         if token not in added:
-            pieces[number] = stands_for(token)
+            pieces[number] = bytes_of(token)
         elif not added[token]:
             pieces[number] = token.encode()
     return pieces
 
 
-def _reading(description: dict):
-    """How this vocabulary writes text: a function from a token to the bytes it stands for."""
+def _bytes_function(description: dict):
+    """Return the function from a token of this vocabulary to the bytes it stands for."""
     model = description["model"]
     kinds = set(_types([description.get(key) for key in ("pre_tokenizer", "decoder")]))
     prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
 
     def byte_level(token: str) -> bytes:
-        return bytes(letters[c] for c in token) if all(c in letters for c in token) else token.encode()
+        return bytes(BYTE_OF_LETTER[c] for c in token) if BYTE_OF_LETTER.keys() >= set(token) else token.encode()
 
     def with_marks(token: str) -> bytes:
         if model.get("byte_fallback") and re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", token):
@@ -135,12 +135,11 @@ def _reading(description: dict):
             token = token.removeprefix(prefix)
         return token.replace(SPACE, " ").encode()
 
-    letters = byte_letters()
     return byte_level if "ByteLevel" in kinds else with_marks
 
 
 def _types(part: Any) -> Iterator[str]:
-    """Every "type" in a part of tokenizer.json, sequences included."""
+    """Yield every "type" in a part of tokenizer.json, sequences included."""
     if isinstance(part, dict):
         yield from ([part["type"]] if isinstance(part.get("type"), str) else [])
         part = list(part.values())
@@ -149,9 +148,9 @@ def _types(part: Any) -> Iterator[str]:
 
 
 def _json(path: Path) -> dict:
-    """A mapping, {} if the file is not there or is none."""
+    """Read a JSON object; {} if the file is missing or holds something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

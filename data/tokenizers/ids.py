@@ -1,4 +1,4 @@
-"""Token ids of which nobody knows what they stand for: files of tokens without the tokenizer that wrote them."""
+"""Tokenizer for raw token ids: token files that come without the tokenizer that wrote them."""
 
 import json
 from collections.abc import Iterable
@@ -9,11 +9,13 @@ from longrun.base.errors import DataError
 
 from .base import SEPARATOR, Tokenizer
 
-MODEL = "WordLevel"  # of tokenizer.json: how `Tokenizer.load` knows one
+MODEL = "WordLevel"  # model type in tokenizer.json, by which `load_tokenizer` recognizes one
 
 
-class NumberTokenizer(Tokenizer):
+class IdTokenizer(Tokenizer):
     """Ids 0 ... vocab_size - 1, written as decimal numbers. They stand for no bytes: bits per byte are unknown."""
+
+    has_text = False
 
     def __init__(self, vocab_size: int, separator: int):
         names = {str(i): i for i in range(vocab_size) if i != separator} | {SEPARATOR: separator}
@@ -22,8 +24,8 @@ class NumberTokenizer(Tokenizer):
         self.token_bytes = np.zeros(vocab_size, np.int32)
 
     @classmethod
-    def of(cls, text: str) -> "NumberTokenizer":
-        """The one whose tokenizer.json is `text`."""
+    def from_json(cls, text: str) -> "IdTokenizer":
+        """Read the content of a tokenizer.json."""
         vocabulary = json.loads(text)["model"]["vocab"]
         return cls(len(vocabulary), vocabulary[SEPARATOR])
 
@@ -31,15 +33,15 @@ class NumberTokenizer(Tokenizer):
         yield "".join(pieces)
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
-        return [np.array([self._number(word) for word in text.split()], self.dtype) for text in texts]
+        return [np.array([self._id(word) for word in text.split()], self.dtype) for text in texts]
 
-    def _number(self, word: str) -> int:
+    def _id(self, word: str) -> int:
         number = int(word) if word.isascii() and word.isdecimal() else -1
         if 0 <= number < self.vocab_size:
             return number
         raise DataError(
-            f"{word!r} is no token: this model was trained on ids 0 to {self.vocab_size - 1} without their tokenizer.\n"
-            "Write ids, such as 17 4 250, or use a model that was trained with data.tokenizer=FOLDER."
+            f"{word!r} is not a token id: this model was trained on ids 0 to {self.vocab_size - 1} without a "
+            "tokenizer.\nWrite ids, such as 17 4 250, or use a model that was trained with data.tokenizer=FOLDER."
         )
 
     def bytes_of(self, token: str) -> bytes:

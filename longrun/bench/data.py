@@ -14,7 +14,7 @@ import torch
 
 from data.loader import Batches
 from data.prefetch import Prefetch
-from data.tokenizers.base import train_bpe
+from data.tokenizers.bpe import train_bpe
 from longrun.bench.timing import Shape, interleaved, medians
 from longrun.bench.training import Training, models, step
 

@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data.options import CorpusOptions
 from longrun.base.errors import ConfigError
 from longrun.base.suggest import suggest
 from longrun.config.eval_overrides import DATASET
 from longrun.config.init_from import inherited
-from longrun.config.schema import DataConfig, EvalConfig, EvalRunConfig, OptimConfig, TrainConfig
+from longrun.config.schema import EvalConfig, EvalRunConfig, OptimConfig, TrainConfig
 from longrun.config.validate import build, typed
 from longrun.runs.run_folder import RunFolder, resolve_run
 from model.extension.registry import extensions
@@ -28,7 +29,7 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     if values.get("init_from") is not None:
         values = inherited(values)
     if isinstance(values.get("data"), Mapping):
-        values = {**values, "data": build(data_schema(values["data"].get("source")), values["data"], "data")}
+        values = {**values, "data": data_options(values["data"])}
     config = build(TrainConfig, values)
     config.pe = resolve(config.pe)
     config.positions = plans.resolve(config.positions)
@@ -55,7 +56,9 @@ def eval_config(values: Mapping[str, Any]) -> EvalRunConfig:
     source = config.data.get("source") or stored(config).get("data", {}).get("source", "text")
     config.data = typed(data_schema(source), config.data, "data")
     if config.hf is not None:
-        check_data(build(data_schema(source), config.data, "data"))
+        options = data_options(config.data)
+        check_data(options)
+        importlib.import_module(DATASET).check(asdict(options))
         if config.out is None and not os.access(config.hf, os.W_OK):
             raise ConfigError(f"hf={config.hf}: the results would go there, and it cannot be written.\nTry out=results")
     config.extension = extensions.resolve(config.extension)
@@ -66,8 +69,20 @@ def eval_config(values: Mapping[str, Any]) -> EvalRunConfig:
 
 
 def data_schema(source: Any) -> type:
-    """The dataclass of the options of this kind of data: of text, or of a task."""
-    return importlib.import_module(DATASET).kind(source) or DataConfig
+    """The dataclass of the options of a text source or a task."""
+    return importlib.import_module(DATASET).options_class(source)
+
+
+def data_options(values: Mapping[str, Any]) -> Any:
+    """The checked options of the data, those of its tokenizer included. Raises ConfigError or DataError."""
+    dataset = importlib.import_module(DATASET)
+    values = dataset.complete(dict(values))
+    choice = values.get("tokenizer")
+    if isinstance(choice, dict):
+        own = {key: value for key, value in choice.items() if key != "name"}
+        own = typed(dataset.trainer_class(choice), own, "data.tokenizer")
+        values = {**values, "tokenizer": {"name": choice["name"], **own}}
+    return build(data_schema(values.get("source")), values, "data")
 
 
 def check_model_folder(config: EvalRunConfig) -> None:
@@ -103,7 +118,7 @@ def trained_length(config: EvalRunConfig) -> int:
 def complete_eval(options: EvalConfig, train_length: int, prefix: str, source: str) -> None:
     """Fill in what depends on the data and the training length, and refuse windows that are shorter than what is to be
     scored in them."""
-    usual = importlib.import_module(DATASET).measured(source)
+    usual = importlib.import_module(DATASET).dataset_class(source)
     options.protocol = options.protocol or usual.protocol
     options.ratios = options.ratios or list(usual.ratios)
     options.extensions = [extensions.resolve(each) for each in options.extensions or ["none"]]
@@ -140,11 +155,7 @@ def check_optim(optim: OptimConfig) -> None:
 
 
 def check_data(data: Any) -> None:
-    if not isinstance(data, DataConfig):  # a task: its options have nothing to do with each other
-        return
-    if data.source in ("code", "text", "jsonl", "parquet", "tokens") and data.path is None:
-        raise ConfigError(f"data.source={data.source} reads a file or folder, and data.path=null.\nTry data.path=FILE")
-    if data.valid_fraction + data.test_fraction >= 1:
+    if isinstance(data, CorpusOptions) and data.valid_fraction + data.test_fraction >= 1:
         raise ConfigError(
             f"data.valid_fraction={data.valid_fraction} and data.test_fraction={data.test_fraction} "
             f"leave nothing to train on.\nTheir sum must be less than 1"

@@ -55,7 +55,7 @@ def usual_protocol(values: dict[str, Any]) -> str:
     """That of the data, or of the data that the run was trained on."""
     data = values.get("data") or {}
     source = data.get("source") or stored(values.get("run")).get("data", {}).get("source")
-    return importlib.import_module(DATASET).measured(source).protocol
+    return importlib.import_module(DATASET).dataset_class(source).protocol
 
 
 def stored(run: str | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.options import TextOptions
 from model.config import ModelConfig
 
 # One file a protocol. Read as names: nothing here depends on data/.
@@ -26,39 +27,6 @@ def key(doc: str, default: Any = MISSING, **rules: Any) -> Any:
     told = f"{', '.join(rules['of'])}: {doc}" if "of" in rules else doc
     later = {} if default is MISSING else {"later": True}
     return field(default=default, metadata={"doc": told, **later, **rules})
-
-
-@dataclass
-class DataConfig:
-    name: str = key("what the corpus is called in folder names and tables", example="stdlib")
-    source: str = key("where text comes from", choices=("stdlib", "code", "text", "jsonl", "parquet", "hub", "tokens"))
-    path: str | None = key(
-        "file or folder (code, text, jsonl, parquet, tokens), or OWNER/NAME (hub)", example="notes.txt"
-    )
-    subset: str | None = key("hub: which configuration of the data set; null = its default", example="en")
-    split: str | None = key("hub: which of its splits; ours are cut from it", example="train")
-    documents: int | None = key("read this many documents, the first ones; null = all", minimum=1, example=10000)
-    text_field: str = key("the field that holds the text (jsonl, parquet, hub)", example="text")
-    separator: str | None = key("text: a regular expression; documents start where it matches; null = one per file")
-    pattern: str | None = key(
-        "which files of a folder; code: null = those of programming languages", example="**/*.txt"
-    )
-    tokenizer: str | None = key(
-        "how text becomes tokens: bpe, byte, character, or a folder with a tokenizer.json; tokens: what wrote them",
-        example="bpe",
-    )
-    vocab_size: int | None = key("size of the vocabulary (bpe, or tokens without tokenizer)", minimum=2, example=2048)
-    valid_fraction: float = key("share of documents for validation", minimum=0.0, maximum=1.0, example=0.05)
-    test_fraction: float = key("share of documents for evaluation", minimum=0.0, maximum=1.0, example=0.1)
-    cache: str | None = key("folder for tokenised corpora; null = the user's cache folder", example="/tmp/longrun")
-    bad_lines: str = key("jsonl: what to do about a line that is no row", default="refuse", choices=("refuse", "skip"))
-    invalid_utf8: str = key(
-        "what to do about bytes that are not UTF-8", default="replace", choices=("replace", "refuse")
-    )
-    token_type: str = key("tokens: the type of an id", default="uint16", choices=("uint16", "uint32"))
-    separator_id: int | None = key(
-        "tokens: the id between documents; null = the tokenizer's own", default=None, minimum=0, example=50256
-    )
 
 
 @dataclass
@@ -198,7 +166,7 @@ class TrainConfig:
     pe: dict[str, Any] = key("the position encoding")
     positions: dict[str, Any] = key("which positions the tokens are given")
     extension: dict[str, Any] = key("change of the encoding for train.length tokens, after init_from")
-    data: DataConfig = key("the corpus and its tokenizer, or a task (then: the options of data/tasks/<source>.py)")
+    data: TextOptions = key("the text and its tokenizer, or a task: the options that data/*/<source>.py declares")
     optim: OptimConfig = key("optimizer and learning-rate schedule")
     train: LoopConfig = key("the loop")
     checkpoint: CheckpointConfig = key("when the state is saved")

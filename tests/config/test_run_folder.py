@@ -64,7 +64,7 @@ def changed(base: TrainConfig, key: str, value: object) -> TrainConfig:
     target, *path = copy, *key.split(".")
     for part in path[:-1]:
         target = getattr(target, part)
-    setattr(target, path[-1], value)
+    object.__setattr__(target, path[-1], value)  # `data` is frozen
     return copy
 
 

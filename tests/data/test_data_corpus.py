@@ -16,13 +16,17 @@ import pytest
 import yaml
 
 from data.corpus import Corpus, default_cache, prepare
-from data.options import OPTIONS, check
-from data.tokenizers.base import train_bpe
+from data.options import TextOptions
+from data.sources.registry import create_source as check
+from data.tokenizers.bpe import train_bpe
 from longrun.base.errors import DataError
 from longrun.base.locks import exclusive_lock
-from longrun.config.schema import DataConfig
 
 ROOT = Path(__file__).resolve().parents[2]
+ORDER = (  # of the options in a YAML file
+    "name", "source", "path", "subset", "split", "documents", "text_field", "separator", "pattern", "bad_lines",
+    "invalid_utf8", "token_type", "separator_id", "tokenizer", "vocab_size", "valid_fraction", "test_fraction", "cache",
+)  # fmt: skip
 WORDS = ["rotary", "attention", "position", "length", "token", "window", "bias", "kernel"]
 
 
@@ -308,13 +312,13 @@ def test_the_standard_library_is_a_corpus(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"source": "web"}, r"(?s)data.source=web.*stdlib, code, text, jsonl, parquet"),
+        ({"source": "web"}, r"(?s)data.source=web: there is no data/sources/web.py.*code, hub, jsonl"),
         ({"tokenizer": "word"}, r"(?s)data.tokenizer=word.*bpe, byte"),
         ({"path": None}, r"(?s)data.path is empty.*Set data.path"),
         ({"path": "no/such/file"}, r"(?s)data.path=no/such/file does not exist.*Set it"),
         ({"pattern": "*.md"}, r"(?s)matches data.pattern=\*\.md"),
-        ({"pattern": ""}, r"(?s)data.pattern='' is no pattern"),
-        ({"pattern": "/x/*"}, r"(?s)data.pattern='/x/\*' is no pattern"),
+        ({"pattern": ""}, r"(?s)data.pattern='' is not a pattern"),
+        ({"pattern": "/x/*"}, r"(?s)data.pattern='/x/\*' is not a pattern"),
         ({"separator": "("}, r"(?s)data.separator=\( is not a regular expression"),
         ({"tokenizer": "bpe", "vocab_size": 256}, r"(?s)data.vocab_size=256.*257"),
         ({"valid_fraction": -0.1}, r"data.valid_fraction=-0.1"),
@@ -366,8 +370,9 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["stdlib", "code", "text", "jsonl", "parquet", "tokens"])
 def test_each_config_names_every_option(name):
     values = yaml.safe_load((ROOT / "configs" / "data" / f"{name}.yaml").read_text())
-    later = {item.name for item in fields(DataConfig) if item.default is not MISSING}
-    assert [key for key in OPTIONS if key in values or key not in later] == list(values)
+    later = {item.name for item in fields(TextOptions) if item.default is not MISSING}
+    assert {item.name for item in fields(TextOptions)} - later <= values.keys()
+    assert list(values) == [key for key in ORDER if key in values]
     assert values["name"] == values["source"] == name
 
 

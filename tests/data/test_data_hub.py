@@ -109,8 +109,8 @@ def test_the_columns_of_each_data_set_are_read(tmp_path, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"path": "wikitext"}, r"(?s)data.path=wikitext is no name.*owner.*data=tinystories"),
-        ({"path": None}, r"data.path=None is no name"),
+        ({"path": "wikitext"}, r"(?s)data.path=wikitext is not the name.*owner.*data=tinystories"),
+        ({"path": None}, r"data.path=None is not the name"),
         ({"split": None}, r"data.split is missing"),
         ({"split": "dev"}, r"(?s)data.split=dev could not be read.*data=parquet"),
         ({"subset": "wikitext-3"}, r"data.subset=wikitext-3 data.split=train could not be read"),

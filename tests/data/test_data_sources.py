@@ -9,11 +9,13 @@ import pytest
 from test_data_corpus import article, documents, everything, options
 from test_data_rows import ROWS, write_lines
 
+from data import utf8
 from data.corpus import prepare
-from data.options import check
-from data.sources import text, utf8
-from data.sources.code import Code, Stdlib
-from data.sources.notes import Notes
+from data.import_warnings import ImportWarnings
+from data.sources import text
+from data.sources.code import Code
+from data.sources.registry import create_source as check
+from data.sources.stdlib import Stdlib
 from longrun.base.errors import DataError
 
 MANY = {"valid_fraction": 0.2, "test_fraction": 0.3}
@@ -124,7 +126,7 @@ def test_cuts_do_not_depend_on_the_pieces(separator: str, short_pieces) -> None:
     expected = [whole[a:b] for a, b in pairwise(starts)]
     for size in (7, 64, 1000, len(whole)):
         pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
-        assert list(text.cut_at(pattern, pieces)) == expected, size
+        assert list(text.split_text(pattern, pieces)) == expected, size
 
 
 # ---- bytes that are no UTF-8
@@ -143,7 +145,7 @@ def test_text_is_decoded_as_if_at_once(size: int, monkeypatch: pytest.MonkeyPatc
     ):
         (tmp_path / "x").write_bytes(raw)
         with (tmp_path / "x").open("rb") as file:
-            found = "".join(utf8.decoded(file, "x", "files", "replace", Notes()))
+            found = "".join(utf8.decode_file(file, "x", "replace", ImportWarnings()))
         assert found == raw.decode("utf-8-sig", "replace")
 
 
@@ -155,14 +157,14 @@ def test_text_is_decoded_as_if_at_once(size: int, monkeypatch: pytest.MonkeyPatc
 def test_the_first_bad_byte_is_named(size: int, raw: bytes, place: int, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr(utf8, "PIECE", size)
     (tmp_path / "x").write_bytes(raw)
-    notes = Notes()
+    notes = ImportWarnings()
     with (
         (tmp_path / "x").open("rb") as file,
         pytest.raises(DataError, match=f"^x, byte {place}: 0x{raw[place]:02x} is"),
     ):
-        list(utf8.decoded(file, "x", "files", "refuse", notes))
+        list(utf8.decode_file(file, "x", "refuse", notes))
     with (tmp_path / "x").open("rb") as file:
-        list(utf8.decoded(file, "x", "files", "replace", notes))
+        list(utf8.decode_file(file, "x", "replace", notes))
     assert notes.lines() == [f"files with invalid UTF-8 replaced: 1, the first is x, byte {place}"]
 
 
@@ -191,7 +193,7 @@ def test_bad_lines_are_left_out_and_counted_where_that_is_asked_for(tmp_path: Pa
     assert corpus.provenance["notes"] == {"lines that are no rows skipped": 5}
     assert corpus.provenance["first"] == {"lines that are no rows skipped": f"{path}:21"}
     assert f"lines that are no rows skipped: 5, the first is {path}:21" in capsys.readouterr().err
-    with pytest.raises(DataError, match=r"(?s)rows.jsonl:21 is not JSON.*Or leave such lines out: data.bad_lines=skip"):
+    with pytest.raises(DataError, match=r"(?s)rows.jsonl:21 is not JSON.*Or skip such lines: data.bad_lines=skip"):
         prepare(options(tmp_path, "jsonl", path=str(path)))
 
 

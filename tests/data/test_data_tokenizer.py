@@ -8,8 +8,11 @@ import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from data.tokenizers.base import SEPARATOR, ByteTokenizer, Tokenizer, cut, train_bpe
-from data.tokenizers.characters import character_tokenizer
+from data.tokenizers.base import SEPARATOR, Tokenizer, cut
+from data.tokenizers.bpe import train_bpe
+from data.tokenizers.byte import ByteTokenizer
+from data.tokenizers.character import train_characters
+from data.tokenizers.load import load_tokenizer
 from longrun.base.errors import DataError
 
 SAMPLE = [
@@ -28,7 +31,7 @@ def bpe() -> Tokenizer:
 
 @pytest.fixture(scope="module", params=["byte", "bpe", "character"])
 def tokenizer(request, bpe) -> Tokenizer:
-    return {"byte": ByteTokenizer(), "bpe": bpe, "character": character_tokenizer(SAMPLE)}[request.param]
+    return {"byte": ByteTokenizer(), "bpe": bpe, "character": train_characters(SAMPLE)}[request.param]
 
 
 @settings(max_examples=150, deadline=None)
@@ -63,12 +66,12 @@ def test_a_text_in_pieces_is_cut_into_the_same_encoding(bpe, pieces, size):
 
 def test_characters_are_tokens():
     text = "né 你好 \U0001f600 né 你好 \U0001f600 x"
-    tokenizer = character_tokenizer([text, iter([text[:5], "ж"])])
+    tokenizer = train_characters([text, iter([text[:5], "ж"])])
     assert [tokenizer.pieces[i].decode() for i in tokenizer.encode(text)] == list(text)
     assert tokenizer.encode("ж").tolist() == list("ж".encode())  # once is not enough: written as its bytes
     assert tokenizer.vocab_size == 257 + sum(len(c.encode()) - 1 for c in "é你好\U0001f600")
-    assert character_tokenizer(["ascii\n" * 9]).vocab_size == 257
-    assert character_tokenizer([text]).digest == character_tokenizer([text[:7], text[7:]]).digest
+    assert train_characters(["ascii\n" * 9]).vocab_size == 257
+    assert train_characters([text]).digest == train_characters([text[:7], text[7:]]).digest
     library = tokenizers.Tokenizer.from_str(tokenizer.text)
     assert library.encode(text).ids == tokenizer.encode(text).tolist()
 
@@ -113,7 +116,7 @@ def test_little_text_gives_a_smaller_vocabulary():
 
 def test_saved_and_loaded(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
-    loaded = Tokenizer.load(tmp_path)
+    loaded = load_tokenizer(tmp_path)
     assert type(loaded) is type(tokenizer)
     assert loaded.digest == tokenizer.digest
     assert (loaded.vocab_size, loaded.separator) == (tokenizer.vocab_size, tokenizer.separator)
@@ -144,7 +147,7 @@ def test_files_that_are_no_tokenizer_are_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(DataError, match=r"tokenizer\.json"):
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
 
 
 def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
@@ -152,4 +155,4 @@ def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
     described["model"]["vocab"]["\u4f60"] = 257  # a letter that is no byte
     (tmp_path / "tokenizer.json").write_text(json.dumps(described))
     with pytest.raises(DataError, match="byte-level"):
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)

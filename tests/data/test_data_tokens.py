@@ -13,10 +13,12 @@ import yaml
 
 from data import dataset
 from data.corpus import prepare
-from data.options import check
-from data.sources import token_files
-from data.tokenizers.base import ByteTokenizer, Tokenizer, train_bpe
-from data.tokenizers.ids import NumberTokenizer
+from data.sources import tokens
+from data.sources.registry import create_source as check
+from data.tokenizers.bpe import train_bpe
+from data.tokenizers.byte import ByteTokenizer
+from data.tokenizers.ids import IdTokenizer
+from data.tokenizers.load import load_tokenizer
 from longrun.base.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,19 +53,19 @@ def everything(corpus) -> list[list[int]]:
 
 @pytest.fixture
 def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_files, "_CHUNK", 17)
+    monkeypatch.setattr(tokens, "_CHUNK", 17)
 
 
 @pytest.mark.parametrize("kind", ["uint16", "uint32"])
 @pytest.mark.parametrize("chunk", [17, 1 << 22])
 def test_documents_are_cut_at_the_separator(kind: str, chunk: int, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(token_files, "_CHUNK", chunk)
+    monkeypatch.setattr(tokens, "_CHUNK", chunk)
     path = write(tmp_path / "train.bin", [[], *DOCUMENTS, []], {"uint16": "<u2", "uint32": "<u4"}[kind])
     corpus = prepare(options(path, token_type=kind))
     assert sorted(everything(corpus)) == sorted(DOCUMENTS)
     assert corpus.provenance["split"] == "by document"
     assert corpus.provenance["splits"]["train"]["documents"] > 20
-    assert isinstance(corpus.tokenizer, NumberTokenizer)
+    assert isinstance(corpus.tokenizer, IdTokenizer)
     assert (corpus.tokenizer.vocab_size, corpus.tokenizer.separator) == (50, END)
 
 
@@ -108,28 +110,28 @@ def test_a_model_measures_files_of_its_own_ids_only(tmp_path: Path) -> None:
     path = write(tmp_path / "x.bin", DOCUMENTS)
     trained = prepare(options(path)).tokenizer
     assert dataset.prepare(options(path), tokenizer=trained).fingerprint == prepare(options(path)).fingerprint
-    with pytest.raises(DataError, match=r"ids up to 49, and the model knows 40"):
-        dataset.prepare(options(path), tokenizer=NumberTokenizer(40, 39))
+    with pytest.raises(DataError, match=r"ids up to 49, and the model has 40 ids"):
+        dataset.prepare(options(path), tokenizer=IdTokenizer(40, 39))
     ByteTokenizer().save(tmp_path)
     with pytest.raises(DataError, match=r"the model has another tokenizer"):
         dataset.prepare(options(path), tokenizer=train_bpe(["a b c"], 257))
     (tmp_path / "a.txt").write_text("text " * 999)
     text = yaml.safe_load((ROOT / "configs" / "data" / "text.yaml").read_text()) | {"path": str(tmp_path / "a.txt")}
-    with pytest.raises(DataError, match=r"(?s)nobody knows what they stand for.*data=tokens"):
+    with pytest.raises(DataError, match=r"(?s)raw token ids without a tokenizer.*data=tokens"):
         dataset.prepare(text, tokenizer=trained)
 
 
 def test_ids_without_meaning_are_written_as_numbers(tmp_path: Path) -> None:
-    tokenizer = NumberTokenizer(50, END)
+    tokenizer = IdTokenizer(50, END)
     tokenizer.save(tmp_path)
-    again = Tokenizer.load(tmp_path)
-    assert isinstance(again, NumberTokenizer)
+    again = load_tokenizer(tmp_path)
+    assert isinstance(again, IdTokenizer)
     assert (again.digest, again.separator, again.vocab_size) == (tokenizer.digest, END, 50)
     assert again.encode(" 7 12\n48 ").tolist() == [7, 12, 48]
     assert again.encode(again.decode([7, 12, 48])).tolist() == [7, 12, 48]
     assert again.token_bytes.sum() == 0
     for text in ("word", "50", "-1", "1.5", "٣"):
-        with pytest.raises(DataError, match=r"(?s)is no token: this model was trained on ids 0 to 49.*17 4 250"):
+        with pytest.raises(DataError, match=r"(?s)is not a token id: this model was trained on ids 0 to 49.*17 4 250"):
             again.encode(text)
 
 
@@ -153,12 +155,12 @@ def test_bad_options_are_refused(change: dict, message: str, tmp_path: Path) -> 
 
 def test_files_that_are_something_else_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "x.bin", DOCUMENTS)
-    with pytest.raises(DataError, match=r"id \d+ at place \d+, and the vocabulary has 20.\nCheck data.token_type"):
+    with pytest.raises(DataError, match=r"id \d+ at place \d+, and the vocabulary has 20 ids.\nCheck data.token_type"):
         prepare(options(path, vocab_size=20, separator_id=3))
     with pytest.raises(DataError, match=r"(?s)every other id is 0.*data.token_type=uint32"):
         prepare(options(write(tmp_path / "wide.bin", DOCUMENTS, "<u4")))
     (tmp_path / "odd.bin").write_bytes(b"123")
-    with pytest.raises(DataError, match=r"odd.bin has 3 bytes, no multiple of 2"):
+    with pytest.raises(DataError, match=r"odd.bin has 3 bytes, not a multiple of 2"):
         prepare(options(tmp_path / "odd.bin"))
     (tmp_path / "none.bin").write_bytes(b"")
     with pytest.raises(DataError, match=r"no text"):

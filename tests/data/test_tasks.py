@@ -18,10 +18,11 @@ from test_eval import OPTIONS
 from tiny_configs import ROOT, config
 
 from data.dataset import prepare
-from data.tasks import registry
 from data.tasks.base import ALPHABET
-from data.tasks.questions import Questions
-from data.tokenizers.base import CharacterTokenizer, Tokenizer
+from data.tasks.dataset import TaskDataset
+from data.tasks.registry import tasks
+from data.tokenizers.alphabet import AlphabetTokenizer
+from data.tokenizers.load import load_tokenizer
 from longrun.base.errors import ConfigError, DataError
 from longrun.config.schema import PROTOCOLS, VARIANTS, EvalConfig
 from longrun.evaluation.evaluate import evaluate
@@ -29,14 +30,14 @@ from longrun.evaluation.protocols import base as protocols
 from longrun.evaluation.protocols import needle
 from model import build
 
-NAMES = registry.names()
+NAMES = tasks.names()
 
 
 @cache
-def questions(task: str, **options) -> Questions:
+def questions(task: str, **options) -> TaskDataset:
     words = " ".join([f"data={task}", *(f"data.{key}={value}" for key, value in options.items())])
     found = prepare(asdict(config(words).data))
-    assert isinstance(found, Questions)
+    assert isinstance(found, TaskDataset)
     return found
 
 
@@ -118,7 +119,7 @@ def test_answers_are_right_and_in_the_alphabet(name: str):
         answer = data.task.answer(question)
         assert answer == BRUTE[name](question), question
         assert set(question + answer) <= set(ALPHABET)
-        assert data.task.longest(size) >= len(question) + len(answer)
+        assert data.task.max_characters(size) >= len(question) + len(answer)
         seen.add(answer)
     assert len(seen) > 1
 
@@ -138,19 +139,19 @@ STEPS = [
 @pytest.mark.parametrize(("name", "question", "answer"), EXAMPLES)
 def test_the_examples_of_the_docstrings(name: str, question: str, answer: str):
     task = questions(name).task
-    assert task.written(question) == answer
+    assert task.completion(question) == answer
     assert question in (type(task).__doc__ or "") or name == "scan"
 
 
 @pytest.mark.parametrize(("name", "question", "written"), STEPS)
 def test_a_scratchpad_ends_with_the_answer(name: str, question: str, written: str):
     data = questions(name, scratchpad="true")
-    assert data.task.written(question) == written
+    assert data.task.completion(question) == written
     rng = np.random.default_rng(0)
     for size in (1, 4, 9):
         asked = data.task.question(size, rng)
-        assert data.task.written(asked).split("|")[1] == questions(name).task.answer(asked)
-        assert len(asked) + len(data.task.written(asked)) == data.task.longest(size)
+        assert data.task.completion(asked).split("|")[1] == questions(name).task.answer(asked)
+        assert len(asked) + len(data.task.completion(asked)) == data.task.max_characters(size)
 
 
 @pytest.mark.parametrize("name", ["addition", "subtraction"])
@@ -163,7 +164,7 @@ def test_backward_numbers_are_the_same_numbers(name: str):
         assert data.task.answer(question)[::-1] == BRUTE[name](forward)
 
 
-def decoded(data: Questions, inputs: torch.Tensor, targets: torch.Tensor) -> list[tuple[str, str]]:
+def decoded(data: TaskDataset, inputs: torch.Tensor, targets: torch.Tensor) -> list[tuple[str, str]]:
     """What each row feeds up to the answer, and what is scored, as text."""
     found = []
     for x, y in zip(inputs.tolist(), targets.tolist(), strict=True):
@@ -210,15 +211,15 @@ def test_the_largest_question_fits_and_the_next_does_not(name: str):
     data = questions(name)
     for length in (12, 40, 77):
         size = data.largest(length)
-        feeds = [data.asked(length, 20)[1].windows.feed_lengths.max()]
+        feeds = [data.test_questions(length, 20)[1].windows.feed_lengths.max()]
         assert max(feeds) <= length
-        assert data.task.longest(size) + 2 <= length < data.task.longest(size + 1) + 2
+        assert data.task.max_characters(size) + 2 <= length < data.task.max_characters(size + 1) + 2
 
 
 def test_tests_are_the_same_for_every_run_and_none_is_trained_on():
     data = questions("copy")
-    size, selection = data.asked(60, 50)
-    assert np.array_equal(selection.tokens, questions("copy").asked(60, 50)[1].tokens)
+    size, selection = data.test_questions(60, 50)
+    assert np.array_equal(selection.tokens, questions("copy").test_questions(60, 50)[1].tokens)
     assert size == 29
     assert size > data.largest(20)  # longer than anything a run of train.length=20 has seen
     texts = {data.tokenizer.decode(d) for d in np.split(selection.tokens, selection.offsets[1:-1])}
@@ -229,9 +230,9 @@ def test_what_cannot_be_asked_is_refused():
     with pytest.raises(DataError, match=r"train\.length=22"):
         questions("copy").batches(3, 4, 0)
     with pytest.raises(DataError, match="up to size 52"):
-        questions("lego").asked(1000, 5)
+        questions("lego").test_questions(1000, 5)
     with pytest.raises(DataError, match="not in this vocabulary"):
-        CharacterTokenizer(ALPHABET).encode("a%b")
+        AlphabetTokenizer(ALPHABET).encode("a%b")
     with pytest.raises(ConfigError, match=r"data\.scratchpad"):
         config("data=copy data.scratchpad=true")
     with pytest.raises(ConfigError, match="at most 10"):
@@ -241,17 +242,17 @@ def test_what_cannot_be_asked_is_refused():
 def test_a_task_has_a_vocabulary_of_its_own(tmp_path):
     data = questions("addition")
     data.tokenizer.save(tmp_path)
-    loaded = Tokenizer.load(tmp_path)
+    loaded = load_tokenizer(tmp_path)
     assert loaded.digest == data.tokenizer.digest
     assert loaded.decode(loaded.encode(ALPHABET)) == ALPHABET
     with pytest.raises(DataError, match="trained on text"):
-        prepare(asdict(config("data=copy").data), tokenizer=Tokenizer.load(byte_folder(tmp_path)))
+        prepare(asdict(config("data=copy").data), tokenizer=load_tokenizer(byte_folder(tmp_path)))
     with pytest.raises(DataError, match="trained on a task"):
         prepare(asdict(config("data=stdlib").data), tokenizer=loaded)
 
 
 def byte_folder(folder):
-    from data.tokenizers.base import ByteTokenizer
+    from data.tokenizers.byte import ByteTokenizer
 
     ByteTokenizer().save(folder)
     return folder

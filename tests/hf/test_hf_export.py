@@ -13,7 +13,10 @@ import torch
 import yaml
 
 from data.corpus import prepare
-from data.tokenizers.base import ByteTokenizer, Tokenizer, train_bpe
+from data.tokenizers.base import Tokenizer
+from data.tokenizers.bpe import train_bpe
+from data.tokenizers.byte import ByteTokenizer
+from data.tokenizers.load import load_tokenizer
 from model import build, load
 from model.checkpoint import files as checkpoint
 from model.errors import ModelError
@@ -252,7 +255,7 @@ def test_the_tokenizer_begins_texts_as_our_documents_begin(kind: str, tmp_path: 
     assert theirs(text).input_ids == [tokenizer.separator, *tokenizer.encode(text).tolist()]
     assert theirs.decode(tokenizer.encode(text).tolist()) == text
     assert (theirs.bos_token_id, theirs.eos_token_id) == (tokenizer.separator, tokenizer.separator)
-    again = Tokenizer.load(tmp_path)
+    again = load_tokenizer(tmp_path)
     assert again.encode(text).tolist() == tokenizer.encode(text).tolist()
     assert again.separator == tokenizer.separator
 
@@ -269,7 +272,7 @@ def test_lm_eval_measures_what_we_do(run: Path, tmp_path: Path) -> None:
     found = lm_eval.simple_evaluate(
         "hf", model_args=arguments, tasks=["longrun_tiny"], task_manager=manager, device="cpu"
     )
-    model, tokenizer = load(run), Tokenizer.load(run)
+    model, tokenizer = load(run), load_tokenizer(run)
     data = prepare(yaml.safe_load((run / "config.yaml").read_text())["data"])
     tokens, offsets = data.tokens("test"), data.documents("test")
     nats = size = 0.0

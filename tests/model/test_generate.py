@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_models import TRAIN_LENGTH, VOCABULARY, shared, tiny, tokens
 from torch import Tensor
 
-from data.tokenizers.base import ByteTokenizer
+from data.tokenizers.byte import ByteTokenizer
 from longrun.base.errors import ConfigError
 from model import build
 from model.checkpoint import files as checkpoint

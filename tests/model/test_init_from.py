@@ -10,7 +10,8 @@ import torch
 import yaml
 from training_runs import write_corpus
 
-from data.tokenizers.base import ByteTokenizer, train_bpe
+from data.tokenizers.bpe import train_bpe
+from data.tokenizers.byte import ByteTokenizer
 from longrun.evaluation.evaluate import require_tokens
 from model import build, init_from, load
 from model.checkpoint import files as checkpoint

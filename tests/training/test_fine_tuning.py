@@ -18,7 +18,9 @@ from training_runs import assert_same, write_corpus
 
 import train
 from data.corpus import Corpus
-from data.tokenizers.base import ByteTokenizer, Tokenizer, train_bpe
+from data.tokenizers.bpe import train_bpe
+from data.tokenizers.byte import ByteTokenizer
+from data.tokenizers.load import load_tokenizer
 from longrun.base.errors import ConfigError, DataError
 from longrun.config.cli import dispatch
 from model import build, init_from, load
@@ -144,8 +146,8 @@ def test_a_foreign_tokenizer_comes_along(words: list[str], tmp_path: Path) -> No
     folder(source, byte_level())
     fine_tune(source, tmp_path / "runs", *words)
     run = only(tmp_path / "runs")
-    own = Tokenizer.load(run)
-    assert own.digest == Tokenizer.load(source).digest
+    own = load_tokenizer(run)
+    assert own.digest == load_tokenizer(source).digest
     assert (run / "tokenizer.json").read_text() == (source / "tokenizer.json").read_text()
     assert own.decode([own.separator]) == "<|endoftext|>"
     cache = next(word for word in words if word.startswith("data.cache=")).removeprefix("data.cache=")
@@ -240,7 +242,7 @@ def test_a_pattern_names_the_one_run_that_it_matches(words: list[str], tmp_path:
 def test_files_of_tokens_are_those_of_the_models_tokenizer(words: list[str], tmp_path: Path) -> None:
     """A .bin that the model's own tokenizer wrote is trained on; one of another tokenizer is refused."""
     source = run_folder(tmp_path / "source")
-    own = Tokenizer.load(source)
+    own = load_tokenizer(source)
     ids = [i for _ in range(400) for i in [own.separator, *own.encode("one two three four " * 4).tolist()]]
     (tmp_path / "x.bin").write_bytes(np.array(ids, "<u2").tobytes())
     text = [word for word in words if not word.startswith(("data=", "data.path"))]

@@ -1,6 +1,6 @@
 from typing import Any
 
-from data.tasks.questions import Questions
+from data.tasks.dataset import TaskDataset
 from data.windows import Selection
 from longrun.base.errors import DataError
 from longrun.evaluation.protocols.base import Protocol
@@ -17,7 +17,7 @@ class ExactMatch(Protocol):
         self.sizes: dict[int, int] = {}
 
     def select(self, data: Any, lengths: list[int]) -> dict[int, Selection | DataError]:
-        if not isinstance(data, Questions):
+        if not isinstance(data, TaskDataset):
             raise DataError(
                 f"protocol=exact_match asks a task's questions, and data={data.provenance['options']['name']} is text."
                 f"\nTry protocol={data.protocol}"
@@ -25,7 +25,7 @@ class ExactMatch(Protocol):
         found: dict[int, Selection | DataError] = {}
         for length in lengths:
             try:
-                self.sizes[length], found[length] = data.asked(length, self.options.trials)
+                self.sizes[length], found[length] = data.test_questions(length, self.options.trials)
             except DataError as error:
                 found[length] = error
         if not self.sizes:

@@ -11,9 +11,10 @@ from test_data_corpus import options
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from data.corpus import prepare
-from data.options import check
+from data.sources.registry import create_source as check
 from data.tokenizers.base import Tokenizer
-from data.tokenizers.hf import ForeignTokenizer
+from data.tokenizers.hf import HFTokenizer
+from data.tokenizers.load import load_tokenizer
 from longrun.base.errors import DataError
 
 TEXT = "The cat, naïve as ever, sat on 12 mats;\n\n  then it left. 你好 café \U0001f600 <s> end"
@@ -82,8 +83,8 @@ def bytes_of(tokenizer: Tokenizer, text: str) -> int:
 
 
 def test_byte_level_vocabularies_are_exact(tmp_path: Path) -> None:
-    tokenizer = Tokenizer.load(folder(tmp_path, byte_level(), tokenizer_config={"bos_token": "<|endoftext|>"}))
-    assert isinstance(tokenizer, ForeignTokenizer)
+    tokenizer = load_tokenizer(folder(tmp_path, byte_level(), tokenizer_config={"bos_token": "<|endoftext|>"}))
+    assert isinstance(tokenizer, HFTokenizer)
     for text in (TEXT, "a   b", "", "\x00\n", "<|endoftext|> is a name here"):
         assert bytes_of(tokenizer, text) == len(text.encode())
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -95,9 +96,9 @@ def test_byte_level_vocabularies_are_exact(tmp_path: Path) -> None:
 
 def test_sentence_piece_is_exact_but_for_the_space_in_front(tmp_path: Path) -> None:
     files = {"tokenizer_config": {"bos_token": {"content": "<s>"}}}
-    with_prefix = Tokenizer.load(folder(tmp_path / "a", sentence_piece(), **files))
+    with_prefix = load_tokenizer(folder(tmp_path / "a", sentence_piece(), **files))
     assert bytes_of(with_prefix, TEXT) == len(TEXT.encode()) + 1
-    without = Tokenizer.load(folder(tmp_path / "b", sentence_piece(prefix=False), **files))
+    without = load_tokenizer(folder(tmp_path / "b", sentence_piece(prefix=False), **files))
     assert bytes_of(without, TEXT) == len(TEXT.encode())
     assert without.decode(without.encode(TEXT)) == TEXT
     assert without.pieces[without.encode(" the")[0]] == b" the"
@@ -106,18 +107,18 @@ def test_sentence_piece_is_exact_but_for_the_space_in_front(tmp_path: Path) -> N
 
 def test_unigram_and_word_piece(tmp_path: Path) -> None:
     known = "the cat sat on the mat"
-    tokenizer = Tokenizer.load(folder(tmp_path / "u", unigram(), tokenizer_config={"bos_token": "<s>"}))
+    tokenizer = load_tokenizer(folder(tmp_path / "u", unigram(), tokenizer_config={"bos_token": "<s>"}))
     assert bytes_of(tokenizer, known) == len(known.encode()) + 1
     vocabulary = {"[CLS]": 0, "the": 1, "cat": 2, "##s": 3, "[UNK]": 4}
     library = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     library.pre_tokenizer = pre_tokenizers.Whitespace()
-    pieces = Tokenizer.load(folder(tmp_path / "w", library, tokenizer_config={"bos_token": "[CLS]"}))
+    pieces = load_tokenizer(folder(tmp_path / "w", library, tokenizer_config={"bos_token": "[CLS]"}))
     assert bytes_of(pieces, "the cats") == len(" the cats")
 
 
 def test_a_long_text_is_not_cut(tmp_path: Path) -> None:
     """Each piece would get a space in front."""
-    tokenizer = Tokenizer.load(folder(tmp_path, sentence_piece(), tokenizer_config={"bos_token": "<s>"}))
+    tokenizer = load_tokenizer(folder(tmp_path, sentence_piece(), tokenizer_config={"bos_token": "<s>"}))
     text = "the cat " * 100_000
     assert list(tokenizer.cut([text[:1000], text[1000:]])) == [text]
 
@@ -134,26 +135,26 @@ def test_a_long_text_is_not_cut(tmp_path: Path) -> None:
     ids=str,
 )
 def test_what_begins_a_text(files: dict, expected: str, tmp_path: Path) -> None:
-    tokenizer = Tokenizer.load(folder(tmp_path, sentence_piece(), **files))
+    tokenizer = load_tokenizer(folder(tmp_path, sentence_piece(), **files))
     assert tokenizer.separator == {"<s>": 1, "</s>": 2}[expected]
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"tokenizer.json: nothing names the token that begins a text.\n.*<s>, </s>"),
-        ({"config": {"bos_token_id": 40}}, r"nothing names"),  # a letter, not a special token
+        ({}, r"tokenizer.json: no file names the token that begins a text.\n.*<s>, </s>"),
+        ({"config": {"bos_token_id": 40}}, r"no file names"),  # a letter, not a special token
         ({"tokenizer_config": {"bos_token": "<begin>"}}, r"<begin> is not in the vocabulary"),
     ],
     ids=str,
 )
 def test_without_a_beginning_it_is_refused(files: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
-        Tokenizer.load(folder(tmp_path, sentence_piece(), **files))
+        load_tokenizer(folder(tmp_path, sentence_piece(), **files))
 
 
 def test_the_only_special_token_begins_a_text(tmp_path: Path) -> None:
-    tokenizer = Tokenizer.load(folder(tmp_path, byte_level()))
+    tokenizer = load_tokenizer(folder(tmp_path, byte_level()))
     assert tokenizer.text[:1] == "{"
     assert tokenizer.decode([tokenizer.separator]) == "<|endoftext|>"
 
@@ -168,7 +169,7 @@ def test_a_corpus_names_its_tokenizer(named: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(TEXT * 20, encoding="utf-8")
     given = options(tmp_path, path=str(tmp_path / "a.txt"), tokenizer=str(path))
     corpus = prepare(given, progress=False)
-    assert corpus.tokenizer.digest == Tokenizer.load(path).digest
+    assert corpus.tokenizer.digest == load_tokenizer(path).digest
     assert corpus.tokenizer.name == "<|endoftext|>"
     assert sum(split["bytes"] for split in corpus.provenance["splits"].values()) == 20 * len(TEXT.encode())
     assert prepare(given, progress=False).folder == corpus.folder
@@ -192,19 +193,19 @@ def test_a_broken_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"added_tokens": [], "model": {"type": "Magic"}}')
     (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>"}')
     with pytest.raises(DataError, match=r"tokenizer.json cannot be used"):
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
 
 
 def test_saved_loaded_and_exported_it_is_the_same(tmp_path: Path) -> None:
     about = {"bos_token": None, "eos_token": "</s>", "chat_template": "x", "auto_map": {"AutoTokenizer": "evil.T"}}
-    first = Tokenizer.load(folder(tmp_path / "a", sentence_piece(), tokenizer_config=about))
+    first = load_tokenizer(folder(tmp_path / "a", sentence_piece(), tokenizer_config=about))
     (tmp_path / "b").mkdir()
     first.export(tmp_path / "b")
-    second = Tokenizer.load(tmp_path / "b")
+    second = load_tokenizer(tmp_path / "b")
     assert (second.digest, second.separator, second.text) == (first.digest, first.separator, first.text)
     kept = json.loads((tmp_path / "b" / "tokenizer_config.json").read_text())
     assert kept == {"bos_token": "</s>", "eos_token": "</s>", "chat_template": "x"}
-    other = Tokenizer.load(folder(tmp_path / "c", sentence_piece(), tokenizer_config={"bos_token": "<s>"}))
+    other = load_tokenizer(folder(tmp_path / "c", sentence_piece(), tokenizer_config={"bos_token": "<s>"}))
     assert other.digest != first.digest  # another separator makes another corpus
 
 
@@ -213,7 +214,7 @@ def test_a_corpus_is_written_with_it(tmp_path: Path) -> None:
     text.mkdir()
     for i in range(3):
         (text / f"{i}.txt").write_text(TEXT * (i + 1), encoding="utf-8")
-    tokenizer = Tokenizer.load(folder(tmp_path / "t", byte_level(), tokenizer_config={"eos_token": "<|endoftext|>"}))
+    tokenizer = load_tokenizer(folder(tmp_path / "t", byte_level(), tokenizer_config={"eos_token": "<|endoftext|>"}))
     options = {
         "name": "tiny", "source": "text", "path": str(text), "subset": None, "split": None, "documents": None,
         "text_field": "text", "separator": None, "pattern": "**/*.txt", "tokenizer": "bpe", "vocab_size": 300,
