@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from longrun.base.errors import ConfigError
-from longrun.config.schema import EvalConfig
+from longrun.config.schema import EvalConfig, EvalRunConfig
 from longrun.config.validate import show
 from longrun.evaluation.protocols import registry as protocols
 from longrun.runs.run_folder import RunFolder, resolve_run
@@ -42,9 +42,9 @@ def with_protocol_options(schema: Any) -> Any:
     choices = {item.name: item.metadata for item in fields(schema)}["protocol"] | {"choices": protocols.names()}
     added = [("protocol", hints["protocol"], field(metadata=choices))]
     for name, (item, users) in protocols.options().items():
-        if name in hints:
+        if name in get_type_hints(EvalRunConfig):
             raise ConfigError(
-                f"protocols/{users[0]}.py declares the option {name}, which is a key of every evaluation.\n"
+                f"{protocols.file_of(users[0])} declares the option {name}, which is a key of every evaluation.\n"
                 "Give it another name"
             )
         rules = {**item.metadata, "doc": f"{', '.join(users)}: {item.metadata['doc']}"}

@@ -20,10 +20,14 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NOT_PROTOCOLS)
 
 
+def file_of(name: str) -> str:
+    return str((FOLDER / f"{name}.py").relative_to(ROOT))
+
+
 @cache
 def load(name: str) -> type[Protocol]:
     """The class of a protocol. Raises ConfigError, which names the file, if it does not hold such a class."""
-    file = (FOLDER / f"{name}.py").relative_to(ROOT)
+    file = file_of(name)
     class_name = "".join(map(str.capitalize, name.split("_")))
     try:
         module = importlib.import_module(f"{__package__}.{name}")
@@ -66,17 +70,17 @@ def options() -> dict[str, tuple[Field, tuple[str, ...]]]:
 
     Raises ConfigError for a file without a protocol, and for two protocols that declare one name differently.
     """
-    found: dict[str, tuple[Field, tuple[str, ...]]] = {}
+    declared: dict[str, tuple[Field, tuple[str, ...]]] = {}
     for protocol in names():
         for name, item in load(protocol).declared().items():
-            first, users = found.get(name, (item, ()))
+            first, users = declared.get(name, (item, ()))
             if (item.type, item.metadata, _default(item)) != (first.type, first.metadata, _default(first)):
                 raise ConfigError(
-                    f"protocols/{protocol}.py declares the option {name} differently from protocols/{users[0]}.py.\n"
+                    f"{file_of(protocol)} declares the option {name} differently from {file_of(users[0])}.\n"
                     "Give it another name: the two are one key on the command line"
                 )
-            found[name] = (first, (*users, protocol))
-    return found
+            declared[name] = (first, (*users, protocol))
+    return declared
 
 
 def option_type(name: str) -> Any:
