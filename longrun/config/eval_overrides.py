@@ -38,7 +38,7 @@ def with_protocol_options(schema: Any) -> Any:
         ]
         rules = {item.name: item.metadata for item in fields(schema)}
         added = [(name, with_protocol_options(hint), field(metadata=rules[name])) for name, hint in nested]
-        return make_dataclass(schema.__name__, added, bases=(schema,))
+        return make_dataclass(schema.__name__, added, bases=(schema,), kw_only=True)
     choices = {item.name: item.metadata for item in fields(schema)}["protocol"] | {"choices": protocols.names()}
     added = [("protocol", hints["protocol"], field(metadata=choices))]
     for name, (item, users) in protocols.options().items():
@@ -49,7 +49,7 @@ def with_protocol_options(schema: Any) -> Any:
             )
         rules = {**item.metadata, "doc": f"{', '.join(users)}: {item.metadata['doc']}"}
         added.append((name, protocols.option_type(name), field(metadata=rules)))
-    return make_dataclass(schema.__name__, added, bases=(schema,))
+    return make_dataclass(schema.__name__, added, bases=(schema,), kw_only=True)
 
 
 def keys(words: Iterable[str]) -> list[str]:

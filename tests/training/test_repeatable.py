@@ -20,7 +20,8 @@ from longrun.evaluation.results import write
 from longrun.evaluation import Evaluation, load_run
 for done in sorted(Path(sys.argv[1]).glob("*/done")):
     for protocol in {PROTOCOLS}:
-        words = [f"run={{done.parent}}", f"protocol={{protocol}}", "k=4", "documents=4", "lengths=[{LENGTHS}]"]
+        words = [f"run={{done.parent}}", f"protocol={{protocol}}", "documents=4", "lengths=[{LENGTHS}]"]
+        words += ["k=4"] if protocol == "last_k" else []
         values = compose.compose("eval", schema.EvalRunConfig, compose.parse(words), lambda values: None)
         config = cross_checks.eval_config(values)
         model, data = load_run(config.run, config.data)
