@@ -29,8 +29,11 @@ from data.prefetch import Prefetch
 from data.tokenizers.base import Tokenizer
 from data.tokenizers.load import load_tokenizer
 from longrun.config.schema import TrainConfig
-from longrun.evaluation.evaluate import evaluate_with_control, require_tokens, score, summary
-from longrun.evaluation.protocols import base as protocols
+from longrun.evaluation.evaluation import Evaluation
+from longrun.evaluation.load import require_embeddings
+from longrun.evaluation.protocols import registry as protocols
+from longrun.evaluation.scoring import score
+from longrun.evaluation.token_scores import summary
 from longrun.runs.run_folder import RunFolder
 from longrun.tracking.tracker import Tracker
 from longrun.training.compile_policy import worth_compiling
@@ -118,14 +121,13 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
     config = trainer.config
     done = {**facts(trainer), **outcome(trainer, tracker)}
     if config.eval_at_end:
-        records = evaluate_with_control(
+        model = gather_full_model(trainer.model)
+        evaluation = Evaluation.from_config(model, trainer.data, config.eval, config.train.precision)
+        records = evaluation.write(
             folder.path / "eval",
-            gather_full_model(trainer.model),
-            trainer.data,
-            config.eval,
             config.eval.extensions or ["none"],
-            config.train.precision,
             tracker.say,
+            config.eval.control,
             replace_others=True,  # of a launch that was cut off and is now continued with other options
         )
         tracker.curves(records)
@@ -163,7 +165,7 @@ def new_model(config: TrainConfig, tokenizer: Tokenizer) -> Transformer:
     if config.init_from is None:
         return build(tokenizer.vocab_size, length, *parts, extension)
     model = init_from.init_from_checkpoint(config.init_from, length, *parts, extension)
-    require_tokens(model, tokenizer, config.init_from)
+    require_embeddings(model, tokenizer, config.init_from)
     return model
 
 
@@ -171,7 +173,7 @@ def require_measurable(config: TrainConfig, data: Dataset) -> None:
     """Raises DataError for data that leaves nothing to validate or to evaluate: now, and not when training is over."""
     data.validation(config.train.length, config.train.valid_windows)
     if config.eval_at_end:
-        protocols.create(config.eval).select(data, config.eval.resolved_lengths(config.train.length))
+        protocols.from_config(config.eval).select(data, config.eval.resolved_lengths(config.train.length))
 
 
 def loop(trainer: Trainer, folder: Path, tracker: Tracker, signals: "Signals") -> int:
@@ -272,11 +274,8 @@ def validate(trainer: Trainer) -> dict[str, float]:
     """Loss on the validation split at the training length, and for a task the share of right answers."""
     loop, data = trainer.config.train, trainer.data
     selection = data.validation(loop.length, loop.valid_windows)
-    figures = summary(
-        score(
-            gather_full_model(trainer.model), selection, data.tokenizer.token_bytes, trainer.config.eval, loop.precision
-        )
-    )
+    model, batch_tokens = gather_full_model(trainer.model), trainer.config.eval.batch_tokens
+    figures = summary(score(model, selection, data.tokenizer.token_bytes, batch_tokens, loop.precision))
     step = trainer.progress.step
     return {
         "step": step,

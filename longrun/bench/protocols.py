@@ -2,7 +2,7 @@
 is usually done.
 
 All measure the same documents of a made-up text with their default options, through the code of every evaluation
-(`eval.score`). Each protocol's memory is taken in a process of its own, over what the model and the text take.
+(`evaluation.scoring.score`). Each protocol's memory is measured in a separate process, above that of model and text.
 
 Usually `sliding` is done so: one window after the other through the model, the logits of every token in float32, and a
 cross-entropy that ignores what an earlier window has scored. Ours puts windows into batches and has logits of the
@@ -15,7 +15,6 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -25,8 +24,8 @@ from data import windows as w
 from data.dataset import Dataset, prepare
 from longrun.bench.evaluation import AT_ONCE, MIB, peak
 from longrun.bench.timing import Shape, Work, interleaved, medians
-from longrun.evaluation.evaluate import score
-from longrun.evaluation.protocols import base as protocols
+from longrun.evaluation.protocols import registry as protocols
+from longrun.evaluation.scoring import score
 from model import build
 from model.precision import autocast, resolve
 from model.transformer import UNSCORED, Transformer
@@ -99,12 +98,11 @@ def sliding(job: Protocols, folder: Path, device: torch.device) -> list[Row]:
 
 
 def selected(name: str, job: Protocols, length: int, folder: Path) -> w.Selection:
-    """What the protocol feeds and scores, by the defaults of configs/eval but for fewer questions."""
-    options = SimpleNamespace(
-        protocol=name, split="test", documents=None, targets=min(64, job.shape.length), blocks=4, stride=None,
-        k=min(64, job.shape.length), variant="single", trials=2, depths=[0.0, 0.5, 1.0], needles=4,
-    )  # fmt: skip
-    selection = protocols.create(options).select(_text(job, length, folder), [length])[length]
+    """The tokens that the protocol feeds and scores, with its default options except for shorter targets and fewer
+    questions."""
+    changes = {"targets": min(64, job.shape.length), "k": min(64, job.shape.length), "trials": 2, "depths": [0, 0.5, 1]}
+    options = {key: value for key, value in changes.items() if key in protocols.load(name).declared()}
+    selection = protocols.create(name, **options).select(_text(job, length, folder), [length])[length]
     assert isinstance(selection, w.Selection)
     return selection
 
@@ -152,8 +150,8 @@ def _counts(selection: w.Selection) -> Row:
 
 
 def _ours(model: Transformer, selection: w.Selection, job: Protocols) -> Work:
-    token_bytes, options = np.ones(job.shape.vocabulary, np.int64), SimpleNamespace(batch_tokens=None)
-    return lambda: torch.from_numpy(score(model, selection, token_bytes, options, job.precision).nll)
+    token_bytes = np.ones(job.shape.vocabulary, np.int64)
+    return lambda: torch.from_numpy(score(model, selection, token_bytes, precision=job.precision).nll)
 
 
 @torch.no_grad()

@@ -39,7 +39,8 @@ def compose(config_name: str, schema: Any, arguments: argparse.Namespace, job: C
         sys.path.insert(0, plugins)
     import hydra
 
-    store_model_defaults()
+    store_defaults()
+    schema = eval_overrides.with_protocol_options(schema)
     extra = Path(arguments.config_dir).resolve() if arguments.config_dir else None
     if extra and not extra.is_dir():
         raise ConfigError(f"--config-dir {arguments.config_dir}: there is no such folder")
@@ -94,23 +95,27 @@ def plain(config: Any, choices: Any) -> dict[str, Any]:
     if values.get("init_from") is not None:
         init_from.leave_out_defaults(values, said, choices)
     if values.get("run") is not None:
-        eval_overrides.as_the_run(values, said)
-    eval_overrides.require_fitting(values, said)
+        eval_overrides.inherit_run_config(values, said)
+    eval_overrides.check_protocol_options(values, said)
     tracker = values.get("tracker")
     if isinstance(tracker, dict) and tracker.get("group") is None:
         tracker["group"] = experiment
     return values
 
 
-def store_model_defaults() -> None:
-    """Hydra's `model/defaults`: the defaults of ModelConfig, which are in Python because `model.build` needs them."""
+def store_defaults() -> None:
+    """Add the defaults that are in Python to Hydra's YAML files: `model/defaults` (ModelConfig, because `model.build`
+    needs them) and `eval/protocols` (the options of the protocols)."""
     from dataclasses import asdict
 
     from hydra.core.config_store import ConfigStore
 
+    from longrun.evaluation.protocols import registry as protocols
     from model.config import ModelConfig
 
-    ConfigStore.instance().store(group="model", name="defaults", node=asdict(ModelConfig()))
+    store = ConfigStore.instance().store
+    store(group="model", name="defaults", node=asdict(ModelConfig()))
+    store(group="eval", name="protocols", node=protocols.defaults())
 
 
 def flags(arguments: argparse.Namespace) -> list[str]:

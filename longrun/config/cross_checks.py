@@ -1,6 +1,5 @@
 """From a composed configuration to a checked one: types, plug-in options, and numbers that must fit together."""
 
-import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,26 +10,26 @@ from typing import Any
 from data.options import CorpusOptions
 from longrun.base.errors import ConfigError
 from longrun.base.suggest import suggest
-from longrun.config.eval_overrides import DATASET
+from longrun.config.eval_overrides import with_protocol_options
 from longrun.config.init_from import inherited
 from longrun.config.schema import EvalConfig, EvalRunConfig, OptimConfig, TrainConfig
 from longrun.config.validate import build, typed
+from longrun.evaluation.protocols import registry as protocols
 from longrun.runs.run_folder import RunFolder, resolve_run
 from model.extension.registry import extensions
 from model.pe.registry import resolve
 from model.positions.registry import plans
 
-# Named, not imported: a check that would import torch has no place in front of one that would not.
-ORIGIN = "model.init_from"
-
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """The checked configuration of a training run. Raises ConfigError, ModelError or DataError."""
+    from data import dataset
+
     if values.get("init_from") is not None:
         values = inherited(values)
     if isinstance(values.get("data"), Mapping):
         values = {**values, "data": data_options(values["data"])}
-    config = build(TrainConfig, values)
+    config: TrainConfig = build(with_protocol_options(TrainConfig), values)
     config.pe = resolve(config.pe)
     config.positions = plans.resolve(config.positions)
     config.extension = extensions.resolve(config.extension)
@@ -38,29 +37,31 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     check_optim(config.optim)
     check_data(config.data)
     complete_eval(config.eval, config.train.length, "eval.", config.data.source)
-    importlib.import_module(DATASET).check(asdict(config.data))
+    dataset.check(asdict(config.data))
     return config
 
 
 def eval_config(values: Mapping[str, Any]) -> EvalRunConfig:
     """The checked configuration of an evaluation. Raises ConfigError, ModelError or DataError."""
-    config = build(EvalRunConfig, values)
+    config: EvalRunConfig = build(with_protocol_options(EvalRunConfig), values)
     if (config.run is None) == (config.hf is None):
-        given = f"run={config.run} and hf={config.hf}" if config.run else "neither run nor hf is given"
-        raise ConfigError(f"{given}: eval.py measures one model.\nTry run=runs/NAME or hf=FOLDER")
+        problem = f"run={config.run} and hf={config.hf}" if config.run else "neither run nor hf is given"
+        raise ConfigError(f"{problem}: eval.py measures one model.\nTry run=runs/NAME or hf=FOLDER")
     if config.run is not None:
         config.run = resolve_run(config.run)
     check_model_folder(config)
     if config.hf is not None and not config.data:
-        raise ConfigError(f"hf={config.hf} says nothing about its text.\nTry data=text data.path=FILE")
-    source = config.data.get("source") or stored(config).get("data", {}).get("source", "text")
+        raise ConfigError(f"hf={config.hf} needs a text to be measured on.\nTry data=text data.path=FILE")
+    source = config.data.get("source") or stored_config(config).get("data", {}).get("source", "text")
     config.data = typed(data_schema(source), config.data, "data")
     if config.hf is not None:
         options = data_options(config.data)
         check_data(options)
-        importlib.import_module(DATASET).check(asdict(options))
+        from data import dataset
+
+        dataset.check(asdict(options))
         if config.out is None and not os.access(config.hf, os.W_OK):
-            raise ConfigError(f"hf={config.hf}: the results would go there, and it cannot be written.\nTry out=results")
+            raise ConfigError(f"hf={config.hf}: the results would go there, and it is not writable.\nTry out=results")
     config.extension = extensions.resolve(config.extension)
     config.extensions = config.extensions or [config.extension]
     config.train_length = config.train_length or trained_length(config)
@@ -70,12 +71,15 @@ def eval_config(values: Mapping[str, Any]) -> EvalRunConfig:
 
 def data_schema(source: Any) -> type:
     """The dataclass of the options of a text source or a task."""
-    return importlib.import_module(DATASET).options_class(source)
+    from data import dataset
+
+    return dataset.options_class(source)
 
 
 def data_options(values: Mapping[str, Any]) -> Any:
     """The checked options of the data, those of its tokenizer included. Raises ConfigError or DataError."""
-    dataset = importlib.import_module(DATASET)
+    from data import dataset
+
     values = dataset.complete(dict(values))
     choice = values.get("tokenizer")
     if isinstance(choice, dict):
@@ -86,21 +90,22 @@ def data_options(values: Mapping[str, Any]) -> Any:
 
 
 def check_model_folder(config: EvalRunConfig) -> None:
-    key, given, file = ("run", config.run, "config.yaml") if config.run else ("hf", config.hf, "config.json")
-    folder = Path(str(given))
+    """Raise ConfigError if the folder of the model does not exist or does not hold one."""
+    key, name, file = ("run", config.run, "config.yaml") if config.run else ("hf", config.hf, "config.json")
+    folder = Path(str(name))
     if (folder / file).is_file():
         return
-    what = "has no " + file if folder.is_dir() else "does not exist"
+    problem = "has no " + file if folder.is_dir() else "does not exist"
     inside = sorted(path.parent.name for path in folder.glob(f"*/{file}"))
     others = sorted(path.parent.name for path in folder.parent.glob(f"*/{file}"))
     near = suggest(folder.name, others) or others[:3]
     hint = f"Beside it: {', '.join(near)}" if near else f"Try {key}=FOLDER with a {file} in it"
     if inside:
         hint = f"In it: {', '.join(inside[:3])}" + (f", ... ({len(inside)} in all)" if inside[3:] else "")
-    raise ConfigError(f"{key}={given}: this folder {what}.\n{hint}")
+    raise ConfigError(f"{key}={name}: this folder {problem}.\n{hint}")
 
 
-def stored(config: EvalRunConfig) -> dict[str, Any]:
+def stored_config(config: EvalRunConfig) -> dict[str, Any]:
     """The configuration in the model's own folder."""
     if config.run is not None:
         return RunFolder(Path(config.run)).config()
@@ -110,27 +115,34 @@ def stored(config: EvalRunConfig) -> dict[str, Any]:
 def trained_length(config: EvalRunConfig) -> int:
     """The length the model was trained at, from its own configuration."""
     if config.run is not None:
-        return stored(config)["train"]["length"]
-    found = importlib.import_module(ORIGIN).describe(config.hf)
-    return found.get("trained_length") or found["train_length"]
+        return stored_config(config)["train"]["length"]
+    from model import init_from  # imports torch
+
+    description = init_from.describe(str(config.hf))
+    return description.get("trained_length") or description["train_length"]
 
 
 def complete_eval(options: EvalConfig, train_length: int, prefix: str, source: str) -> None:
-    """Fill in what depends on the data and the training length, and refuse windows that are shorter than what is to be
-    scored in them."""
-    usual = importlib.import_module(DATASET).dataset_class(source)
-    options.protocol = options.protocol or usual.protocol
-    options.ratios = options.ratios or list(usual.ratios)
+    """Fill in the defaults that depend on the data and the training length.
+
+    Raises ConfigError if the shortest window is shorter than the tokens that the protocol scores in it.
+    """
+    from data import dataset
+
+    defaults = dataset.dataset_class(source)
+    options.protocol = options.protocol or defaults.protocol
+    options.ratios = options.ratios or list(defaults.ratios)
     options.extensions = [extensions.resolve(each) for each in options.extensions or ["none"]]
-    shortest = options.resolved_lengths(train_length)[0]
-    options.targets = options.resolved_targets(train_length)
-    wanted = {"fixed_targets": "targets", "last_k": "k", "sliding": "stride"}.get(options.protocol or "")
-    given = getattr(options, wanted) if wanted else None
-    if given is not None and given > shortest:
-        raise ConfigError(
-            f"{prefix}{wanted}={given} does not fit into the shortest window, {shortest} tokens.\n"
-            f"Try {prefix}{wanted}={shortest}, or longer windows: '{prefix}lengths=[{given},{2 * given}]'"
-        )
+    lengths = options.resolved_lengths(train_length)
+    protocol = protocols.from_config(options).with_defaults(lengths)
+    for name, item in protocol.declared().items():
+        value = getattr(protocol, name)
+        setattr(options, name, value)
+        if item.metadata["within_window"] and value is not None and value > lengths[0]:
+            raise ConfigError(
+                f"{prefix}{name}={value} does not fit into the shortest window, {lengths[0]} tokens.\n"
+                f"Try {prefix}{name}={lengths[0]}, or longer windows: '{prefix}lengths=[{value},{2 * value}]'"
+            )
 
 
 def check_loop(config: TrainConfig) -> None:

@@ -8,6 +8,7 @@ from longrun.base.paths import CONFIGS
 from longrun.config import schema
 from longrun.config.overrides import groups, options
 from longrun.config.validate import dotted_keys, show
+from longrun.evaluation.protocols import registry as protocols
 
 KEYS = {
     "train": [
@@ -29,8 +30,6 @@ KEYS = {
         "protocol",
         "lengths",
         "documents",
-        "targets",
-        "stride",
         "control",
         "batch_tokens",
         "out",
@@ -58,6 +57,7 @@ FLAGS = {
   --cfg job    print the configuration and stop
   --help       this text""",
 }
+PROTOCOL_KEYS = {"train": "eval.protocol=NAME eval.KEY=VALUE", "eval": "protocol=NAME KEY=VALUE"}
 SUMMARY = {
     "train": "Train a language model with one position encoding, and measure it beyond its training length.",
     "eval": "Measure a trained model at context lengths beyond the one it was trained at.",
@@ -72,6 +72,7 @@ def text(config_name: str) -> str:
         f"{SUMMARY[config_name]}\n\nusage: python {config_name}.py [key=value ...]\n\n"
         f"Choose a file (in configs/; * is the default):\n{chosen}\n\n"
         f"Keys used most (longrun/config/schema.py has all):\n{most_used(config_name)}\n\n"
+        f"Protocols and their options ({PROTOCOL_KEYS[config_name]}):\n{protocol_options()}\n\n"
         f"Flags:\n{FLAGS[config_name]}\n\nExamples:\n{EXAMPLES[config_name]}"
     )
 
@@ -92,6 +93,16 @@ def most_used(config_name: str) -> str:
     rows = [(f"{key}={show(default(config_name, key))}", described[key]) for key in KEYS[config_name]]
     width = max(len(left) for left, _ in rows) + 2
     return "\n".join(f"  {left:{width}}{right}" for left, right in rows)
+
+
+def protocol_options() -> str:
+    """One line per protocol."""
+    defaults, width = protocols.defaults(), max(map(len, protocols.names())) + 2
+    rows = [
+        (name, "  ".join(f"{key}={show(defaults[key])}" for key in protocols.load(name).declared()))
+        for name in protocols.names()
+    ]
+    return "\n".join(f"  {name:{width}}{options}".rstrip() for name, options in rows)
 
 
 def default(config_name: str, key: str) -> Any:

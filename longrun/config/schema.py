@@ -5,28 +5,20 @@ parts (`pe`, `positions`, `extension`) are dicts; their options are checked agai
 """
 
 from dataclasses import MISSING, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from data.options import TextOptions
 from model.config import ModelConfig
 
-# One file a protocol. Read as names: nothing here depends on data/.
-_PROTOCOLS = Path(__file__).resolve().parent.parent / "evaluation" / "protocols"
-PROTOCOLS = tuple(sorted(path.stem for path in _PROTOCOLS.glob("*.py") if path.stem not in ("__init__", "base")))
-VARIANTS = ("single", "multi_key", "multi_value", "multi_query", "tracking")
-
 
 def key(doc: str, default: Any = MISSING, **rules: Any) -> Any:
-    """A key of the configuration. Rules: choices, minimum, maximum, above (exclusive), filled, example; of: the
-    protocols that look at it, if not all do.
+    """A key of the configuration. Rules: choices, minimum, maximum, above (exclusive), filled, example.
 
     default: only for keys that were added later and may be missing in a YAML; all other values are in the YAML files.
     Such a key is marked `later`: at its default it is not part of a run's fingerprint (longrun/runs/run_folder.py).
     """
-    told = f"{', '.join(rules['of'])}: {doc}" if "of" in rules else doc
     later = {} if default is MISSING else {"later": True}
-    return field(default=default, metadata={"doc": told, **later, **rules})
+    return field(default=default, metadata={"doc": doc, **later, **rules})
 
 
 @dataclass
@@ -77,11 +69,14 @@ class CheckpointConfig:
 
 @dataclass
 class EvalConfig:
-    """How a trained model is measured. `train.py` uses it at the end of a run, `eval.py` on its own."""
+    """The evaluation of a trained model: at the end of a run (`train.py`), or on its own (`eval.py`).
+
+    `eval_overrides.with_protocol_options` adds the options of the protocols (longrun/evaluation/protocols).
+    """
 
     protocol: str | None = key(
         "which tokens are fed and which are scored; null = fixed_targets for text, exact_match for a task",
-        choices=PROTOCOLS,
+        example="sliding",
     )
     lengths: list[int] | None = key("context lengths; null = ratios", filled=True, minimum=1, example="'[128,256]'")
     ratios: list[float] | None = key(
@@ -92,31 +87,6 @@ class EvalConfig:
     )
     split: str = key("which documents", choices=("test", "valid", "train"))
     documents: int | None = key("at most this many documents; null = all that are long enough", minimum=1, example=64)
-    targets: int | None = key(
-        "tokens in a scored block; null = the shortest length, at most 64",
-        minimum=1,
-        example=64,
-        of=("fixed_targets",),
-    )
-    blocks: int = key("scored blocks of a document", minimum=1, example=16, of=("fixed_targets",))
-    stride: int | None = key(
-        "tokens between windows; null = half of the length", minimum=1, example=64, of=("sliding",)
-    )
-    k: int = key("scored tokens of a window", minimum=1, example=64, of=("last_k",))
-    trials: int = key("questions at each length (and depth)", minimum=1, example=100, of=("exact_match", "needle"))
-    variant: str = key("what is hidden and asked for", choices=VARIANTS, of=("needle",))
-    depths: list[float] = key(
-        "where it is hidden, as a share of the text in front of the question",
-        filled=True,
-        minimum=0.0,
-        maximum=1.0,
-        example="'[0,0.5,1]'",
-        of=("needle",),
-    )
-    needles: int = key(
-        "how many are hidden (all variants but single)", minimum=2, maximum=16, example=4, of=("needle",)
-    )
-    generate: bool = key("also let the model write its answers, token by token", of=("exact_match", "needle"))
     extensions: list[Any] | None = key(
         "changes of the encoding, measured one after the other; on the command line of eval.py: extension=none,yarn",
         filled=True,
@@ -128,13 +98,9 @@ class EvalConfig:
     control: bool = key("also measure with attention limited to the training length")
 
     def resolved_lengths(self, train_length: int) -> list[int]:
-        """The lengths asked for, or the ratios of the training length; increasing, without repetitions."""
+        """`lengths`, or `ratios` times the training length; increasing, without repetitions."""
         assert self.lengths or self.ratios, "filled in when the configuration is checked"
-        wanted = self.lengths or [max(1, round(ratio * train_length)) for ratio in self.ratios or []]
-        return sorted(set(wanted))
-
-    def resolved_targets(self, train_length: int) -> int:
-        return self.targets or min(64, *self.resolved_lengths(train_length))
+        return sorted(set(self.lengths or [max(1, round(ratio * train_length)) for ratio in self.ratios or []]))
 
 
 @dataclass
@@ -185,7 +151,7 @@ class TrainConfig:
 
 @dataclass
 class EvalRunConfig(EvalConfig):
-    """Everything `eval.py` can be told."""
+    """Every key of `eval.py`."""
 
     run: str | None = key("run folder", example="runs/rope-tiny-stdlib-L128-s0-0a1b2c3d")
     hf: str | None = key("folder of a Hugging Face checkpoint", example="checkpoint/")

@@ -1,4 +1,4 @@
-"""The files of an evaluation: the record, which says what was measured on what, and the table of scored tokens."""
+"""The files of an evaluation: the record of what was measured on what, and the table of scored tokens."""
 
 import json
 from collections.abc import Iterator
@@ -9,53 +9,52 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.dataset import Dataset
-from data.windows import Selection, targets_hash
+from data.windows import targets_hash
 from longrun.base.errors import DataError
 from longrun.base.files import atomic_file, atomic_write
-from longrun.evaluation.protocols.base import Protocol
+from longrun.evaluation.protocols.base import Protocol, Selections
 from longrun.evaluation.token_scores import Row
 
-Selections = dict[int, Selection | DataError]
 
-
-def measurement(data: Dataset, protocol: Protocol, selections: Selections) -> Row:
-    """The part of a record that says what was asked, whoever answered."""
-    options = protocol.options
+def measurement_id(data: Dataset, protocol: Protocol, selections: Selections) -> Row:
+    """The entries of a record that are the same for every model and extension that is measured in the same way."""
     return {
         "targets_hash": _hash(selections),
         "tokenizer": data.tokenizer.digest,
         "data": data.provenance["options"]["name"],
         "data_fingerprint": data.fingerprint,
-        "split": options.split,
-        "options": {key: getattr(options, key) for key in protocol.keys},
+        "split": protocol.split,
+        "options": protocol.stored_options(),
     }
 
 
-def place(folder: Path, protocol: str, extension: str) -> Path:
+def result_path(folder: Path, protocol: str, extension: str) -> Path:
     """folder/<protocol>[-<extension>].json"""
     return folder / (protocol + ("" if extension == "none" else f"-{extension}") + ".json")
 
 
 def write(record: Row, table: pa.Table, folder: Path) -> Path:
-    """The record at its place in `folder`, the tokens as parquet beside it; whole or not there."""
+    """Write the record into `folder`, and the tokens as parquet beside it; each file is replaced atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = place(folder, record["protocol"], record["extension"])
+    path = result_path(folder, record["protocol"], record["extension"])
     with atomic_file(path.with_suffix(".parquet")) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return atomic_write(path, json.dumps(record, indent=1) + "\n")
 
 
-def require_room(path: Path, new: Row, lengths: list[int]) -> None:
-    """Raise DataError if the record at `path` is of another measurement than `new` at these lengths."""
+def refuse_overwrite(path: Path, new_id: Row, lengths: list[int]) -> None:
+    """Raise DataError if the record at `path` is of another measurement than `new_id` at these lengths."""
     record = json.loads(path.read_text())
-    there = dict(_flat({**{key: record.get(key) for key in new}, "lengths": [row["length"] for row in record["rows"]]}))
-    ours = dict(_flat({**new, "lengths": lengths}))
-    differing = [key for key in dict.fromkeys([*there, *ours]) if there.get(key) != ours.get(key)]
+    old = dict(
+        _flat({**{key: record.get(key) for key in new_id}, "lengths": [row["length"] for row in record["rows"]]})
+    )
+    new = dict(_flat({**new_id, "lengths": lengths}))
+    differing = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
     if differing:
         shown = differing if differing == ["targets_hash"] else [key for key in differing if key != "targets_hash"]
-        old, this = (", ".join(f"{key}={_shown(each.get(key))}" for key in shown) for each in (there, ours))
+        before, now = (", ".join(f"{key}={_shown(each.get(key))}" for key in shown) for each in (old, new))
         raise DataError(
-            f"{path} holds another measurement, with {old}.\nThis one has {this}. Add out=FOLDER to keep both."
+            f"{path} holds another measurement, with {before}.\nThis one has {now}. Add out=FOLDER to keep both."
         )
 
 

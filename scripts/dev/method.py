@@ -84,7 +84,7 @@ def needles() -> pyplot.Figure:
         for row, depth in enumerate(depths):
             ax.add_patch(Rectangle((0, -row), 100, 0.7, color=FED, linewidth=0))
             for number, share in enumerate(shares(trial, depth, np.random.default_rng(1))):
-                asked = trial.asked in (None, number)
+                asked = trial.target_index in (None, number)
                 shade = SCORED if asked else "#8d94b8"
                 ax.add_patch(Rectangle((100 * share - 0.8, -row), 1.6, 0.7, color=shade, linewidth=0))
             ax.add_patch(Rectangle((101, -row), 7, 0.7, color="#c65805", linewidth=0))

@@ -15,6 +15,7 @@ from tiny_configs import ROOT, config
 from longrun.base.errors import ConfigError
 from longrun.base.paths import CONFIGS
 from longrun.config import cli, compose, cross_checks, overrides, schema
+from longrun.config.eval_overrides import with_protocol_options
 from longrun.config.help import text
 from longrun.config.validate import dotted_keys
 
@@ -267,7 +268,9 @@ def test_an_experiment_that_is_a_sweep_is_not_taken_for_one_run(name: str):
 def test_yaml_files_hold_a_value_for_every_key():
     """Values live in YAML only: a key without one could not be run with the defaults. And every key is explained."""
     assert isinstance(config(""), schema.TrainConfig)
-    assert [key for key, _, rules in dotted_keys(schema.TrainConfig) if not rules.get("doc")] == []
+    assert [
+        key for key, _, rules in dotted_keys(with_protocol_options(schema.TrainConfig)) if not rules.get("doc")
+    ] == []
 
 
 def test_help_names_groups_keys_and_examples():

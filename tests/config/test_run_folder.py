@@ -16,6 +16,7 @@ import yaml
 from tiny_configs import ROOT, config
 
 from longrun.base.errors import ConfigError
+from longrun.config.eval_overrides import with_protocol_options
 from longrun.config.schema import TrainConfig
 from longrun.config.validate import build, dotted_keys
 from longrun.runs import run_folder
@@ -110,7 +111,7 @@ def test_the_stored_configuration_names_the_same_folder(one: TrainConfig):
     values = folder.config()
     if "hidden" in ModelConfig.__annotations__:  # the sizes are renamed with model/config.py
         values["model"] = with_old_names({"model": values["model"]})["model"]
-    assert RunFolder.of(build(TrainConfig, values)) == folder
+    assert RunFolder.of(build(with_protocol_options(TrainConfig), values)) == folder
     assert yaml.safe_load((folder.path / "config.yaml").read_text())["pe"]["name"] == "rope"
 
 

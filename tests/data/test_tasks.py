@@ -14,7 +14,6 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from test_eval import OPTIONS
 from tiny_configs import ROOT, config
 
 from data.dataset import prepare
@@ -24,10 +23,8 @@ from data.tasks.registry import tasks
 from data.tokenizers.alphabet import AlphabetTokenizer
 from data.tokenizers.load import load_tokenizer
 from longrun.base.errors import ConfigError, DataError
-from longrun.config.schema import PROTOCOLS, VARIANTS, EvalConfig
-from longrun.evaluation.evaluate import evaluate
-from longrun.evaluation.protocols import base as protocols
-from longrun.evaluation.protocols import needle
+from longrun.evaluation import evaluate
+from longrun.evaluation.protocols.exact_match import ExactMatch
 from model import build
 
 NAMES = tasks.names()
@@ -290,8 +287,8 @@ def half_trained():
 @pytest.mark.parametrize("pe", ["rope", "t5"])
 def test_exact_match_is_what_greedy_decoding_writes(half_trained, pe: str):
     data, models = half_trained
-    options = EvalConfig(**{**OPTIONS, "protocol": "exact_match", "trials": 60, "generate": True})
-    record, table = evaluate(models[pe], data, options, [6, 8, 16, 24], precision="fp32")
+    protocol = ExactMatch(trials=60, generate=True)
+    record, table = evaluate(models[pe], data, protocol, [6, 8, 16, 24], precision="fp32")
     assert record["protocol"] == "exact_match"
     assert [row["size"] for row in record["rows"]] == [2, 3, 7, 11]
     shares = [row["exact"] for row in record["rows"]]
@@ -309,20 +306,15 @@ def test_exact_match_is_what_greedy_decoding_writes(half_trained, pe: str):
 def test_protocols_refuse_the_other_kind_of_data(half_trained):
     data, models = half_trained
     with pytest.raises(DataError, match="protocol=exact_match"):
-        evaluate(models["rope"], data, EvalConfig(**{**OPTIONS, "protocol": "sliding"}), [16])
+        evaluate(models["rope"], data, "sliding", [16])
     with pytest.raises(DataError, match="reads documents"):
-        evaluate(models["rope"], data, EvalConfig(**{**OPTIONS, "protocol": "needle"}), [16])
+        evaluate(models["rope"], data, "needle", [16])
 
 
 def test_a_length_without_questions_is_a_row_without_numbers():
     data = questions("lego")
-    rows = evaluate(small("nope"), data, EvalConfig(**{**OPTIONS, "protocol": "exact_match"}), [30, 1000])[0]["rows"]
+    rows = evaluate(small("nope"), data, ExactMatch(trials=20), [30, 1000])[0]["rows"]
     assert ["refused" in row for row in rows] == [False, True]
-
-
-def test_names_are_written_once():
-    assert sorted(PROTOCOLS) == protocols.names()
-    assert list(VARIANTS) == list(needle.VARIANTS)
 
 
 def test_a_task_is_measured_its_own_way_by_default():

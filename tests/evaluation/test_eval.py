@@ -14,18 +14,15 @@ import torch.nn.functional as F
 
 from data.corpus import Corpus, prepare
 from longrun.base.errors import DataError
-from longrun.config.schema import EvalConfig
-from longrun.evaluation.evaluate import evaluate, evaluate_with_control, label
+from longrun.evaluation import Evaluation, evaluate
+from longrun.evaluation.evaluation import extension_label
+from longrun.evaluation.protocols import registry as protocols
 from longrun.evaluation.results import write
 from model import build
 from model.errors import ModelError
 
 LENGTH = 16
-OPTIONS = {
-    "protocol": "fixed_targets", "lengths": None, "ratios": [1.0], "split": "test", "documents": None, "targets": 8,
-    "blocks": 2, "stride": None, "k": 4, "trials": 20, "variant": "single", "depths": [0.0, 0.5, 1.0], "needles": 3,
-    "generate": False, "extensions": None, "batch_tokens": 512, "control": False,
-}  # fmt: skip
+OPTIONS = {"fixed_targets": {"targets": 8, "blocks": 2}, "last_k": {"k": 4}}
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +48,9 @@ def small(pe="rope", **options):
     return model.eval()
 
 
-def run(model, corpus, lengths=(LENGTH,), extension="none", **options):
-    config = EvalConfig(**{**OPTIONS, **options})
-    return evaluate(model, corpus, config, list(lengths), extension, precision="fp32")
+def run(model, corpus, lengths=(LENGTH,), extension="none", protocol="fixed_targets", batch_tokens=512, **options):
+    protocol = protocols.create(protocol, **{**OPTIONS.get(protocol, {}), **options})
+    return Evaluation(model, corpus, protocol, lengths, "fp32", batch_tokens).score(extension)
 
 
 def brute_force(model, corpus, length, stride):
@@ -184,23 +181,24 @@ def test_what_cannot_be_measured_is_refused(corpus):
 
 def test_another_measurement_does_not_take_the_place_of_one(corpus, tmp_path: Path):
     """Nor does the control of one; the same measurement may be repeated."""
-    model, said = small("rope"), lambda line: None
+    model, ignore = small("rope"), lambda line: None
 
-    def measure(extension: str, **options):
-        config = EvalConfig(**{**OPTIONS, "ratios": [1.0, 2.0], "control": True, **options})
-        return evaluate_with_control(tmp_path, model, corpus, config, [extension], "fp32", said)
+    def measure(extension: str, lengths=(16, 32), protocol="fixed_targets", **options):
+        chosen = protocols.create(protocol, **{**OPTIONS[protocol], **options})
+        evaluation = Evaluation(model, corpus, chosen, lengths, "fp32", batch_tokens=512)
+        return evaluation.write(tmp_path, [extension], ignore, window_control=True)
 
     measure("none")
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".jsonl"}
     assert sorted(files) == [
         f"fixed_targets{kind}" for kind in ("-window.json", "-window.parquet", ".json", ".parquet")
     ]
-    for extension, options, told in (
+    for extension, options, message in (
         ("none", {"documents": 2}, "fixed_targets.json holds another measurement, with documents=null"),
         ("none", {"lengths": [16]}, "lengths=[16,32].\nThis one has lengths=[16]"),
         ("ntk", {"documents": 2}, "fixed_targets-window.json holds another"),
     ):
-        with pytest.raises(DataError, match=re.escape(told)):
+        with pytest.raises(DataError, match=re.escape(message)):
             measure(extension, **options)
     measure("none")
     measure("ntk")
@@ -210,5 +208,20 @@ def test_another_measurement_does_not_take_the_place_of_one(corpus, tmp_path: Pa
 
 
 def test_labels_name_what_was_changed(tmp_path: Path):
-    assert label("none") == "none"
-    assert label({"name": "window", "size": 64}) == "window,size=64"
+    assert extension_label("none") == "none"
+    assert extension_label({"name": "window", "size": 64}) == "window,size=64"
+
+
+def test_from_python_by_name(corpus):
+    record, table = evaluate(small(), corpus, "sliding", lengths=[8, 16], precision="fp32", stride=4, documents=2)
+    assert (record["protocol"], record["options"]) == ("sliding", {"documents": 2, "stride": 4})
+    assert table.num_rows == sum(row["tokens"] for row in record["rows"])
+
+
+def test_the_text_is_read_and_the_windows_selected_once_for_all_extensions(corpus, tmp_path: Path, monkeypatch):
+    calls, select = [], protocols.load("last_k").select
+    monkeypatch.setattr(protocols.load("last_k"), "select", lambda self, *args: calls.append(1) or select(self, *args))
+    evaluation = Evaluation(small(), corpus, protocols.create("last_k", k=4), [8, 32], "fp32")
+    records = evaluation.write(tmp_path, ["none", "ntk"], lambda line: None, window_control=True)
+    assert [record["extension"] for record in records] == ["none", "ntk", "window"]
+    assert len(calls) == 1

@@ -6,13 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
-from test_eval import OPTIONS
 
 from data.corpus import Corpus, prepare
 from longrun.base.errors import DataError
-from longrun.config.schema import VARIANTS, EvalConfig
-from longrun.evaluation.evaluate import evaluate
-from longrun.evaluation.protocols import base as protocols
+from longrun.evaluation import evaluate
+from longrun.evaluation.protocols.needle import VARIANTS, Needle
 from longrun.evaluation.results import write
 from model import build
 
@@ -34,8 +32,8 @@ def corpus(request, tmp_path_factory) -> Corpus:
     return prepare(options, progress=False)
 
 
-def options(variant: str, **more) -> EvalConfig:
-    return EvalConfig(**{**OPTIONS, "protocol": "needle", "variant": variant, "trials": 12, **more})
+def needle(variant: str, **options) -> Needle:
+    return Needle(**{"variant": variant, "trials": 12, "depths": [0.0, 0.5, 1.0], "needles": 3, **options})
 
 
 def texts(corpus, selection) -> list[tuple[str, str, np.ndarray]]:
@@ -50,7 +48,7 @@ def texts(corpus, selection) -> list[tuple[str, str, np.ndarray]]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_document_has_the_length_that_it_is_filed_under(corpus, variant: str):
-    found = protocols.create(options(variant)).select(corpus, LENGTHS)
+    found = needle(variant).select(corpus, LENGTHS)
     for length, selection in found.items():
         assert set(selection.windows.feed_lengths.tolist()) == {length}
         assert len(selection.windows) == 3 * 12
@@ -92,7 +90,7 @@ def answered(text: str, variant: str) -> list[str]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_answer_follows_from_the_text(corpus, variant: str):
     count = 1 if variant in ("single", "multi_key") else 3
-    for selection in protocols.create(options(variant)).select(corpus, LENGTHS).values():
+    for selection in needle(variant).select(corpus, LENGTHS).values():
         seen = set()
         for text, answer, _ in texts(corpus, selection):
             assert answer.split() == answered(text, variant)
@@ -104,7 +102,7 @@ def test_the_answer_follows_from_the_text(corpus, variant: str):
 
 @pytest.mark.parametrize("variant", ["single", "multi_key"])
 def test_depth_is_where_the_asked_statement_stands(corpus, variant: str):
-    selection = protocols.create(options(variant, depths=[0.0, 0.25, 1.0], trials=5)).select(corpus, [320])[320]
+    selection = needle(variant, depths=[0.0, 0.25, 1.0], trials=5).select(corpus, [320])[320]
     for depth, (text, answer, ids) in zip(selection.labels["depth"], texts(corpus, selection), strict=True):
         before, behind = text.split(f"{answer}.\n")
         filler = [len(re.sub(r"\nThe code of \w+ is( \d+\.\n)?", "", part)) for part in (before, behind)]
@@ -115,20 +113,20 @@ def test_depth_is_where_the_asked_statement_stands(corpus, variant: str):
 
 
 def test_a_trial_is_the_same_at_every_length_and_again(corpus):
-    first, again = (protocols.create(options("multi_query")).select(corpus, LENGTHS) for _ in range(2))
+    first, again = (needle("multi_query").select(corpus, LENGTHS) for _ in range(2))
     short, long = ([answer for _, answer, _ in texts(corpus, first[n])] for n in LENGTHS)
     assert short == long
     assert np.array_equal(first[320].tokens, again[320].tokens)
 
 
 def test_what_does_not_fit_is_refused(corpus):
-    found = protocols.create(options("multi_value")).select(corpus, [16, 320])
+    found = needle("multi_value").select(corpus, [16, 320])
     assert isinstance(found[16], DataError)
     assert "tokens by itself" in str(found[16])
     with pytest.raises(DataError, match="Try lengths"):
-        protocols.create(options("single")).select(corpus, [16])
+        needle("single").select(corpus, [16])
     with pytest.raises(DataError, match="longest"):
-        protocols.create(options("single")).select(corpus, [100_000])
+        needle("single").select(corpus, [100_000])
 
 
 def model_for(corpus, pe="alibi"):
@@ -138,8 +136,8 @@ def model_for(corpus, pe="alibi"):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_rows_cells_and_files(corpus, variant: str, tmp_path):
-    config = options(variant, trials=4, generate=True)
-    record, table = evaluate(model_for(corpus), corpus, config, LENGTHS, precision="fp32")
+    protocol = needle(variant, trials=4, generate=True)
+    record, table = evaluate(model_for(corpus), corpus, protocol, LENGTHS, precision="fp32")
     write(record, table, tmp_path)
     stored = json.loads((tmp_path / f"needle-{variant}.json").read_text())
     assert stored["protocol"] == f"needle-{variant}"
@@ -158,8 +156,8 @@ def test_a_model_that_knows_the_text_by_heart_finds_everything(corpus):
     """Trained on the very trials, teacher forcing and generation both reach what they then agree on."""
     torch.manual_seed(0)
     model = build(corpus.tokenizer.vocab_size, 200, {"layers": 2, "width": 64, "heads": 2}, "rope")
-    config = options("single", trials=4, depths=[0.5], generate=True)
-    selection = protocols.create(config).select(corpus, [120])[120]
+    protocol = needle("single", trials=4, depths=[0.5], generate=True)
+    selection = protocol.select(corpus, [120])[120]
     rows = torch.from_numpy(selection.tokens.reshape(4, -1))
     targets = rows[:, 1:].clone()
     answer = selection.windows.score_start - selection.windows.feed_start
@@ -170,5 +168,5 @@ def test_a_model_that_knows_the_text_by_heart_finds_everything(corpus):
         model.loss(rows[:, :-1], targets).backward()
         optimizer.step()
         optimizer.zero_grad()
-    row = evaluate(model.eval(), corpus, config, [120], precision="fp32")[0]["rows"][0]
+    row = evaluate(model.eval(), corpus, protocol, [120], precision="fp32")[0]["rows"][0]
     assert (row["matches"], row["generated_matches"], row["recall"]) == (4, 4, 1.0)

@@ -12,7 +12,7 @@ from training_runs import write_corpus
 
 from data.tokenizers.bpe import train_bpe
 from data.tokenizers.byte import ByteTokenizer
-from longrun.evaluation.evaluate import require_tokens
+from longrun.evaluation.load import require_embeddings
 from model import build, init_from, load
 from model.checkpoint import files as checkpoint
 from model.errors import ModelError
@@ -198,6 +198,6 @@ def test_folders_without_a_model(script: str, arguments: list[str], message: str
 
 
 def test_a_tokenizer_that_is_not_the_models_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="here: its tokenizer has 257 ids, and its model knows 200"):
-        require_tokens(build(200, 16, SIZES, "rope"), ByteTokenizer(), "here")
-    require_tokens(build(300, 16, SIZES, "rope"), ByteTokenizer(), "here")  # padded, as many are
+    with pytest.raises(ModelError, match="here: its tokenizer has 257 ids, and its model has 200"):
+        require_embeddings(build(200, 16, SIZES, "rope"), ByteTokenizer(), "here")
+    require_embeddings(build(300, 16, SIZES, "rope"), ByteTokenizer(), "here")  # padded, as many are

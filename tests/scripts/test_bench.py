@@ -22,7 +22,7 @@ from longrun.bench.protocols import MEASURED, Protocols, _ours, _usual, selected
 from longrun.bench.timing import SHAPES, Shape, ceiling, flops_per_token, interleaved, medians, spread
 from longrun.bench.training import Training, by_content, models, step
 from longrun.doc_blocks import between
-from longrun.evaluation.protocols import base as protocols
+from longrun.evaluation.protocols import registry as protocols
 from model import build
 from scripts import bench
 

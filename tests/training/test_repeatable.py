@@ -17,15 +17,16 @@ import sys
 from pathlib import Path
 from longrun.config import compose, cross_checks, schema
 from longrun.evaluation.results import write
-from eval import a_run
-from longrun.evaluation.evaluate import evaluate
+from longrun.evaluation import Evaluation, load_run
 for done in sorted(Path(sys.argv[1]).glob("*/done")):
     for protocol in {PROTOCOLS}:
-        words = [f"run={{done.parent}}", f"protocol={{protocol}}", "k=4", "documents=4", "lengths=[{LENGTHS}]"]
+        words = [f"run={{done.parent}}", f"protocol={{protocol}}", "documents=4", "lengths=[{LENGTHS}]"]
+        words += ["k=4"] if protocol == "last_k" else []
         values = compose.compose("eval", schema.EvalRunConfig, compose.parse(words), lambda values: None)
         config = cross_checks.eval_config(values)
-        model, data = a_run(config)
-        write(*evaluate(model, data, config, config.lengths), Path(sys.argv[2]) / done.parent.name)
+        model, data = load_run(config.run, config.data)
+        evaluation = Evaluation.from_config(model, data, config, "auto")
+        write(*evaluation.score(), Path(sys.argv[2]) / done.parent.name)
 """
 
 
