@@ -13,7 +13,7 @@ from .errors import ModelError
 from .extension.base import extended
 from .init import initialise
 from .old_keys import OLD_KEYS, rename_all
-from .pe.registry import encodings_for, schemes
+from .pe.registry import build_encodings, schemes
 from .positions.registry import plans
 from .registry import Part, unknown
 from .transformer import Transformer
@@ -41,7 +41,7 @@ def build(
     config = model_config(model or {})
     shape = config.shape(train_length)
     pe, positions = schemes.resolve(pe), plans.resolve(positions)
-    result = Transformer(config, shape, vocab_size, encodings_for(shape, pe), plans.create(shape, positions))
+    result = Transformer(config, shape, vocab_size, build_encodings(shape, pe), plans.build(shape, positions))
     check_positions(result, pe["name"], positions["name"])
     result.config = {
         "vocab_size": vocab_size,

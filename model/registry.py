@@ -111,7 +111,10 @@ class Registry:
 
     def create(self, shape: Any, part: Part) -> Any:
         """Build the plug-in that `part` describes for a model of this `shape`."""
-        resolved = self.resolve(part)
+        return self.build(shape, self.resolve(part))
+
+    def build(self, shape: Any, resolved: Options) -> Any:
+        """Build the plug-in of a resolved configuration, which is not checked again."""
         return self.load(resolved["scheme"])(shape, **arguments(resolved))
 
     def defines(self, scheme: Any) -> bool:

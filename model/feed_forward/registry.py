@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..registry import Registry
+from ..registry import Registry, arguments
 
 if TYPE_CHECKING:
     from .base import FeedForward
@@ -13,8 +13,7 @@ blocks = Registry("feed_forward", "feed-forward block")
 def create(name: str, width: int, inner_width: int, bias: bool) -> "FeedForward":
     """The block of configs/feed_forward/<name>.yaml for inputs (..., width)."""
     resolved = blocks.resolve(name)
-    options = {key: value for key, value in resolved.items() if key not in ("name", "scheme")}
-    return blocks.load(resolved["scheme"])(width, inner_width, bias, **options)
+    return blocks.load(resolved["scheme"])(width, inner_width, bias, **arguments(resolved))
 
 
 def default_width(name: str, width: int) -> int:

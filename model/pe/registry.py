@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..registry import Part, Registry, arguments
+from ..registry import Options, Part, Registry, arguments
 from ..shape import Shape
 
 if TYPE_CHECKING:
@@ -14,5 +14,9 @@ names, options, resolve = schemes.names, schemes.options, schemes.resolve
 
 def encodings_for(shape: Shape, pe: Part) -> "list[PositionEncoding]":
     """The encoding of each layer of a model of this shape."""
-    resolved = schemes.resolve(pe)
+    return build_encodings(shape, schemes.resolve(pe))
+
+
+def build_encodings(shape: Shape, resolved: Options) -> "list[PositionEncoding]":
+    """`encodings_for` of a resolved configuration, which is not checked again."""
     return schemes.load(resolved["scheme"]).for_layers(shape, arguments(resolved))

@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 Part = str | dict
+Options = dict[str, Any]
 FEED_FORWARD: dict[str, Any] = {}  # the options of the feed-forward block, filled in when the folder is written
 
 
