@@ -5,14 +5,14 @@ from pathlib import Path
 
 from longrun.bench.targets import of, targets
 from longrun.bench.timing import Shape
-from longrun.doc_blocks import renew
+from longrun.doc_blocks import update_blocks
 
 Run = dict
 
 
 def write(path: Path, runs: list[Run]) -> None:
     """Renew what stands between the markers. Raises ConfigError if there are none."""
-    renew(path, {"benchmarks": lambda: page(runs)}, called="figures")
+    update_blocks(path, {"benchmarks": lambda: page(runs)}, noun="figures")
 
 
 def page(runs: list[Run]) -> str:

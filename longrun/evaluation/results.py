@@ -45,9 +45,14 @@ def write(record: Row, table: pa.Table, folder: Path) -> Path:
     return atomic_write(path, json.dumps(record, indent=1) + "\n")
 
 
+def read(path: Path) -> Row:
+    """The record at `path`. Raises ValueError if it is not JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def require_room(path: Path, new: Row, lengths: list[int]) -> None:
     """Raise DataError if the record at `path` is of another measurement than `new` at these lengths."""
-    record = json.loads(path.read_text())
+    record = read(path)
     there = dict(_flat({**{key: record.get(key) for key in new}, "lengths": [row["length"] for row in record["rows"]]}))
     ours = dict(_flat({**new, "lengths": lengths}))
     differing = [key for key in dict.fromkeys([*there, *ours]) if there.get(key) != ours.get(key)]

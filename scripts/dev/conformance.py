@@ -17,7 +17,7 @@ from pathlib import Path
 from longrun.base.errors import ConfigError
 from longrun.base.paths import ROOT
 from longrun.config.cli import guarded
-from longrun.doc_blocks import renew
+from longrun.doc_blocks import update_blocks
 
 TESTS = ROOT / "tests"
 MARK = "@pytest.mark.target("
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     rows = measured(options.released)
     if options.write:
-        renew(options.write, {"conformance": lambda: page(rows)})
+        update_blocks(options.write, {"conformance": lambda: page(rows)})
     print(page(rows))
     return 1 if any(row.failed for row in rows) else 0
 

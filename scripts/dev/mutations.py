@@ -22,7 +22,7 @@ import yaml
 from longrun.base.errors import ConfigError
 from longrun.base.paths import ROOT
 from longrun.config.cli import guarded
-from longrun.doc_blocks import renew
+from longrun.doc_blocks import update_blocks
 
 COPIED = ("configs", "data", "longrun", "model", "scripts", "tests", "train.py", "eval.py", "pyproject.toml")
 
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
                 flush=True,
             )
     if options.write:
-        renew(options.write, {"mutations": lambda: table(outcomes)})
+        update_blocks(options.write, {"mutations": lambda: table(outcomes)})
     return 1 if any(not outcome.count for outcome in outcomes) else 0
 
 

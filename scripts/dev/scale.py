@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from longrun.base.paths import ROOT
-from longrun.doc_blocks import renew
+from longrun.doc_blocks import update_blocks
 from model import build
 from model.transformer import Transformer
 
@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not parser.parse_args(arguments).write:
         print(text)
         return
-    renew(PAGE, {"tables": lambda: text})
+    update_blocks(PAGE, {"tables": lambda: text})
 
 
 if __name__ == "__main__":

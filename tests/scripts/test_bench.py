@@ -21,7 +21,7 @@ from longrun.bench.evaluation import AT_ONCE
 from longrun.bench.protocols import MEASURED, Protocols, _ours, _usual, selected
 from longrun.bench.timing import SHAPES, Shape, ceiling, flops_per_token, interleaved, medians, spread
 from longrun.bench.training import Training, by_content, models, step
-from longrun.doc_blocks import between
+from longrun.doc_blocks import block_pattern
 from longrun.evaluation.protocols import base as protocols
 from model import build
 from scripts import bench
@@ -102,7 +102,8 @@ def test_the_page_in_the_repository_is_that_of_its_results():
     runs = json.loads((ROOT / "docs" / "benchmarks.json").read_text())["runs"]
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     assert (
-        between("benchmarks").search(text)[0].split("\n", 1)[1] == f"{bench_page.page(runs)}\n<!-- benchmarks: end -->"
+        block_pattern("benchmarks").search(text)[0].split("\n", 1)[1]
+        == f"{bench_page.page(runs)}\n<!-- benchmarks: end -->"
     )
 
 
