@@ -91,13 +91,14 @@ def code(name: str, length: int) -> np.ndarray:
 def curves(layers: list[PositionEncoding], ends: int | None) -> list[LogitCurve]:
     """Curves of the layer with the largest window: at the longest length and, if it differs, at the training length."""
     encoding = max(layers, key=lambda layer: layer.window_size() or FAR * LENGTH)
-    found = []
+    by_length = []
     for length in dict.fromkeys((within(FAR * LENGTH, ends), LENGTH)):
         by_distance = attention(encoding, length, queries=1)[:, 0].flip(-1)  # (H, T)
         relative = by_distance - by_distance[:, :1]
-        found.append(LogitCurve(length, relative.where(relative.isfinite(), torch.nan).numpy()))
-    near = found[0].values[:, :LENGTH]
-    return found[:1] if np.allclose(near, found[-1].values, atol=1e-3, equal_nan=True) else found
+        by_length.append(LogitCurve(length, relative.where(relative.isfinite(), torch.nan).numpy()))
+    near = by_length[0].values[:, :LENGTH]
+    same = np.allclose(near, by_length[-1].values, atol=1e-3, equal_nan=True)
+    return by_length[:1] if same else by_length
 
 
 def maps(layers: list[PositionEncoding], ends: int | None) -> dict[str, list[np.ndarray]]:

@@ -104,19 +104,6 @@ def hierarchical_bootstrap(
     return [Difference(**each, won=float(share)) for each, share in zip(fields, won, strict=True)]
 
 
-def paired_bootstrap(
-    a: np.ndarray,
-    b: np.ndarray,
-    counts: np.ndarray,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    level: float = LEVEL,
-) -> Difference:
-    """One pair, one seed: NLL sums a, b (D,) and token counts (D,) of the same documents."""
-    a, b = np.asarray(a)[None, None], np.asarray(b)[None, None]
-    return hierarchical_bootstrap(a, b, counts, resamples, seed, level)[0]
-
-
 def _checked(sums: np.ndarray, counts: np.ndarray, resamples: int) -> tuple[np.ndarray, np.ndarray]:
     sums, counts = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
     if sums.ndim != 3 or counts.shape != sums.shape[2:] or not len(counts):

@@ -176,7 +176,7 @@ def training_charts(runs: list[dict], frame: dict) -> tuple[Chart, Chart, Chart]
 def _training_chart(label: str, runs: list[dict], key: str, column: int, top: float | None) -> Chart:
     series, labels = [], set()
     for run in runs:
-        points = [(row[0], row[column], None, None) for row in run[key]]
+        points: list[Values] = [(row[0], row[column], None, None) for row in run[key]]
         if points:
             name = f"{run['label']}, seed {run['seed']}"
             first = run["label"] not in labels

@@ -19,7 +19,7 @@ from longrun.report.palette import LIGHT, MARKERS, colour, marker
 LOG_RANGE = 8  # ratio of the largest to the smallest value from which y is drawn logarithmically
 ACROSS = 3  # small panels per row
 RULE = "#6b6b76"
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -107,13 +107,13 @@ def _draw_series(ax: Axes, series: Series) -> None:
         look["linewidth"] = 1.2
     else:
         look |= {"marker": MARKERS[marker(series.style)], "markeredgecolor": "white", "markeredgewidth": 0.6}
-    points = [point for point in series.points if point[1] is not None]
+    points: list[Any] = [point for point in series.points if point[1] is not None]
     x, y = [point[0] for point in points], [point[1] for point in points]
     ax.plot(x, y, **look)
     if series.band:
         low, high = ([point[i] for point in points] for i in (2, 3))
-        ax.fill_between(x, low, high, color=shade, alpha=0.16, linewidth=0, zorder=2)  # pyright: ignore
-    control = [point for point in series.control if point[1] is not None]
+        ax.fill_between(x, low, high, color=shade, alpha=0.16, linewidth=0, zorder=2)
+    control: list[Any] = [point for point in series.control if point[1] is not None]
     dashes: Any = (0, (3, 2))
     ax.plot([p[0] for p in control], [p[1] for p in control], color=shade, linestyle=dashes, linewidth=1.0, zorder=2)
 

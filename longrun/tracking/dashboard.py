@@ -42,7 +42,7 @@ def upload(paths: list[Path], out: Path, project: str, entity: str | None, onlin
     return f"{run.url or run.dir}" if online else f"wandb sync {Path(run.dir).parent}"
 
 
-def _columns_and_rows(table: Table) -> tuple[list[str], list[list[str]]]:
+def _columns_and_rows(table: Table) -> tuple[Any, Any]:
     """Each cell with the interval that belongs to it."""
     return table.columns, [[f"{cell.text} {cell.sub}".strip() for cell in row] for row in table.rows]
 

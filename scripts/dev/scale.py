@@ -86,12 +86,12 @@ def saved_bytes(model: Transformer, length: int, checkpointing: bool) -> int:
     """Bytes that one sequence in bf16 autocast saves for its backward pass, without weights."""
     model.checkpoint_activations = checkpointing
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
+    storages: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage  # kept alive, so that no address is reused
+            storages[storage.data_ptr()] = storage  # kept alive, so that no address is reused
         return tensor
 
     tokens = torch.zeros(1, length, dtype=torch.int64)
@@ -99,7 +99,7 @@ def saved_bytes(model: Transformer, length: int, checkpointing: bool) -> int:
     with hooks, torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         loss = model(tokens, tokens)
     assert loss.isfinite()
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in storages.values())
 
 
 def tables(sizes: list[Size]) -> str:
