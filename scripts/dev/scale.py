@@ -104,7 +104,8 @@ def saved_bytes(model: Transformer, length: int, checkpointing: bool) -> int:
 
 def tables(sizes: list[Size]) -> str:
     lines = [
-        "| model | parameters | GPUs | DDP: state per GPU | FSDP: state per GPU | DDP: sent per step | FSDP: sent per step |",
+        "| model | parameters | GPUs | DDP: state per GPU | FSDP: state per GPU | "
+        "DDP: sent per step | FSDP: sent per step |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for size in sizes:
@@ -120,7 +121,8 @@ def tables(sizes: list[Size]) -> str:
     lines += [f"| {s.name} | {s.saved / 1e3:,.1f} kB | {s.recomputed / 1e3:,.1f} kB |" for s in sizes]
     lines += [
         "",
-        "| GPUs | tokens per GPU and step from which sending takes less than half of the time | DDP, whole batch | FSDP, whole batch |",
+        "| GPUs | tokens per GPU and step from which sending takes less than half of the time | "
+        "DDP, whole batch | FSDP, whole batch |",
         "|---:|---:|---:|---:|",
     ]
     for gpus in GPUS:
