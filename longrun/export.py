@@ -69,7 +69,8 @@ def compare(model: Any, folder: Path, separator: int, own_code: bool) -> tuple[f
     from model.generate import generate
 
     logging.disable_progress_bar()
-    exported = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=own_code, dtype=torch.float32).eval()
+    auto: Any = AutoModelForCausalLM
+    exported = auto.from_pretrained(folder, trust_remote_code=own_code, dtype=torch.float32).eval()
     longest = min(2 * model.train_length, 1024, model.max_positions or 1024)
     tokens = torch.randint(model.vocab_size, (2, longest), generator=torch.Generator().manual_seed(0))
     tokens[:, 0] = separator

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from data import windows as w
-from data.dataset import Dataset, prepare
+from data.dataset import prepare
 from longrun.bench.evaluation import MIB, RETURN_FREED_MEMORY, peak
 from longrun.bench.timing import Shape, Work, interleaved, medians
 from longrun.evaluation.evaluate import score
@@ -134,7 +134,7 @@ def _model(job: Protocols, device: torch.device) -> Transformer:
     return build(job.shape.vocabulary, job.shape.length, job.shape.model, job.scheme).to(device).eval()
 
 
-def _text(job: Protocols, length: int, folder: Path) -> Dataset:
+def _text(job: Protocols, length: int, folder: Path) -> Any:
     """Documents of random letters for windows of `length`, one token per letter; written once."""
     text = folder / str(length)
     if not text.exists():
@@ -153,7 +153,8 @@ def _counts(selection: w.Selection) -> Row:
 
 
 def _ours(model: Transformer, selection: w.Selection, job: Protocols) -> Work:
-    token_bytes, options = np.ones(job.shape.vocabulary, np.int64), SimpleNamespace(batch_tokens=None)
+    token_bytes = np.ones(job.shape.vocabulary, np.int64)
+    options: Any = SimpleNamespace(batch_tokens=None)
     return lambda: torch.from_numpy(score(model, selection, token_bytes, options, job.precision).nll)
 
 

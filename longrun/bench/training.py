@@ -83,7 +83,7 @@ def models(job: Training, device: torch.device) -> tuple[dict[str, nn.Module], l
     return built, refused
 
 
-def by_content(model: nn.Module) -> bool:
+def by_content(model: Any) -> bool:
     """True if the logits depend on more than a dot product and positions, so that no kernel can fuse them."""
     components = [component for encoding in model.encodings for component in encoding.components()]
     return any(component.overrides("scores", "token_state", "content_features", "values") for component in components)

@@ -27,7 +27,7 @@ WEIGHT = LinearSegmentedColormap.from_list("weight", ["#ffffff", "#cfe3ff", "#54
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#821c14", "#c65805", "#fbfbfd", "#4145c1", "#12164f"])
 LOWEST = -20.0  # a key whose logit is lower than its query's own by this much has no weight
 PALEST = (-10.0, -0.5)  # range of the white logit of the maps; within it, white is the lowest logit
-STYLE = {
+STYLE: Any = {
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",

@@ -87,7 +87,7 @@ def acts(components: "list[PositionEncoding]") -> tuple[str, ...]:
 
 def beyond_training_length(layers: "list[PositionEncoding]", components: "list[PositionEncoding]") -> str:
     ends = [component.max_positions for component in components if component.max_positions is not None]
-    limited = [layer.window_size() for layer in layers if layer.window_size() is not None]
+    limited = [size for layer in layers if (size := layer.window_size()) is not None]
     parts = []
     if ends:
         parts.append(f"refused beyond {min(ends):,} tokens")
