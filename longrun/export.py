@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from data.tokenizers.base import Tokenizer
+from data.tokenizers.load import load_tokenizer
 from longrun.config.schema import key
 from longrun.evaluation.lm_eval_task import write_task
 
@@ -39,7 +39,7 @@ def export(config: ExportConfig) -> Iterator[str]:
     from model.hf import save_hf
 
     source, folder = Path(config.run), Path(config.to)
-    tokenizer, model = Tokenizer.load(source), init_from.load(source)
+    tokenizer, model = load_tokenizer(source), init_from.load(source)
     if config.extension is not None:
         model = extended(model, config.extension, config.length or 8 * model.train_length)
     kind = save_hf(model, folder, tokenizer.separator)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.tokenizers.base import Tokenizer
+from data.tokenizers.load import load_tokenizer
 from longrun.config.schema import key
 
 
@@ -34,7 +35,7 @@ def generate_samples(config: GenerateConfig) -> Iterator[Iterator[str]]:
     from model import load
     from model.extension.base import extended
 
-    tokenizer = Tokenizer.load(Path(config.run))
+    tokenizer = load_tokenizer(Path(config.run))
     model = load(config.run)
     prompt = [tokenizer.separator, *tokenizer.encode(config.prompt).tolist()]  # documents begin with the separator
     if config.extension is not None:
@@ -46,7 +47,7 @@ def generate_samples(config: GenerateConfig) -> Iterator[Iterator[str]]:
 def _pieces(model: Any, tokenizer: Tokenizer, prompt: list[int], config: GenerateConfig, number: int) -> Iterator[str]:
     """The prompt, then the text of each token; a character of several tokens is yielded when it is complete."""
     from model.generate import stream
-    from model.transformer import generator_for
+    from model.init import generator_for
 
     yield config.prompt
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
