@@ -89,7 +89,7 @@ def llama(shape: Shape) -> nn.Module:
 
 def swiglu_width(width: int) -> int:
     """As in our models: about 8/3 of the width."""
-    return ModelConfig(width=width, heads=1).hidden_width
+    return ModelConfig(width=width, heads=1).resolved_ffn_width
 
 
 def x_transformer(flash: bool, **positions: bool) -> Peer:
