@@ -16,7 +16,7 @@ from pathlib import Path
 
 from longrun.base.paths import ROOT
 from longrun.config.cli import guarded
-from longrun.doc_blocks import renew
+from longrun.doc_blocks import update_blocks
 from longrun.gallery.scheme_info import REFERENCE, Facts, by_family, linked
 from model.extension.registry import extensions
 from model.pe.registry import names
@@ -107,7 +107,7 @@ def quoted(words: Iterable[str]) -> str:
 
 def write(path: Path) -> bool:
     """Update the text between markers; return whether the file changed. Raises ConfigError if it has no markers."""
-    return renew(path, {name: partial(section, path.parent) for name, section in SECTIONS.items()})
+    return update_blocks(path, {name: partial(section, path.parent) for name, section in SECTIONS.items()})
 
 
 SECTIONS = {"schemes": overview, "table of schemes": table}  # name of the markers -> the text between them

@@ -1,7 +1,7 @@
-"""The models that ours is measured against: each as its library builds it, at the same shape, with the same loss.
+"""Baselines of other libraries, each as its library builds it, at the same shape, with the same loss.
 
-A peer is a function from a shape to a module that maps tokens (B, T) to logits (B, T, V). What is not installed is left
-out, and said. Every peer takes its library's fastest attention on the device.
+A peer is a function from a shape to a module that maps tokens (B, T) to logits (B, T, V). Libraries that are not
+installed are listed as missing. Every peer uses its library's fastest attention on the device.
 """
 
 from collections.abc import Callable
@@ -18,25 +18,25 @@ Peer = Callable[[Shape], nn.Module]
 
 
 class Minimal(nn.Module):
-    """The plainest good GPT: learned positions, LayerNorm, GELU, torch's fused attention, tied output, full logits.
+    """A minimal GPT: learned positions, LayerNorm, GELU, torch's fused attention, tied output, full logits.
 
-    What a person writes who knows torch well and wants no options: the baseline that is always there.
+    The baseline that needs no other library.
     """
 
     def __init__(self, shape: Shape):
         super().__init__()
-        self.words = nn.Embedding(shape.vocabulary, shape.width)
-        self.places = nn.Embedding(shape.length, shape.width)
+        self.token_embedding = nn.Embedding(shape.vocabulary, shape.width)
+        self.position_embedding = nn.Embedding(shape.length, shape.width)
         self.blocks = nn.ModuleList(MinimalBlock(shape.width, shape.heads) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.width, bias=False)
-        nn.init.normal_(self.words.weight, std=0.02)
-        nn.init.normal_(self.places.weight, std=0.02)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.position_embedding.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.words(tokens) + self.places.weight[: tokens.shape[1]]
+        x = self.token_embedding(tokens) + self.position_embedding.weight[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
-        return F.linear(self.norm(x), self.words.weight)
+        return F.linear(self.norm(x), self.token_embedding.weight)
 
 
 class MinimalBlock(nn.Module):
@@ -56,7 +56,7 @@ class MinimalBlock(nn.Module):
 
 
 class Logits(nn.Module):
-    """A model of `transformers`, which returns an object."""
+    """A model of `transformers` that returns its logits only."""
 
     def __init__(self, inner: nn.Module):
         super().__init__()
@@ -77,7 +77,7 @@ def gpt2(shape: Shape) -> nn.Module:
 
 
 def llama(shape: Shape) -> nn.Module:
-    """Its SwiGLU gets as many weights as a block of 4 D; the output is tied, as everywhere here."""
+    """SwiGLU with as many weights as a block of 4 D; tied output, as in all peers."""
     library = import_module("transformers")
     config = library.LlamaConfig(
         vocab_size=shape.vocabulary, hidden_size=shape.width, intermediate_size=swiglu_width(shape.width),
@@ -88,7 +88,7 @@ def llama(shape: Shape) -> nn.Module:
 
 
 def swiglu_width(width: int) -> int:
-    """Ours: about 8/3 of the width."""
+    """As in our models: about 8/3 of the width."""
     return ModelConfig(width=width, heads=1).resolved_ffn_width
 
 
@@ -120,14 +120,14 @@ PEERS: dict[str, tuple[str | None, Peer]] = {  # name -> (the package it needs, 
 
 
 def available() -> tuple[dict[str, Peer], list[str]]:
-    """The peers that can be built here, and a line for each that cannot."""
-    found, missing = {}, []
+    """The peers that can be built here, and one line per peer that cannot."""
+    present, missing = {}, []
     for name, (package, build) in PEERS.items():
         if package is None or find_spec(package) is not None:
-            found[name] = build
+            present[name] = build
         else:
             missing.append(f"{name}: {package.replace('_', '-')} is not installed")
-    return found, missing
+    return present, missing
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
-"""Part `data`: training a tokenizer, encoding, and what share of a training step is spent waiting for its batch.
+"""Part `data`: training a tokenizer, encoding, and the share of a training step spent waiting for its batch.
 
-The text is source code of the Python standard library, as in the embedded corpus. The step is one of the same model and
-batch, with its loss and its gradients but without the optimizer: the share with an optimizer is smaller still.
+The text is source code of the Python standard library, as in the embedded corpus. The step has loss and gradients but
+no optimizer; with an optimizer the share is smaller.
 """
 
 import sysconfig
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from data.tokenizers.bpe import train_bpe
 from longrun.bench.timing import Shape, interleaved, medians
 from longrun.bench.training import Training, models, step
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _texts(megabytes: float) -> list[str]:
     return texts
 
 
-def show(result: Row) -> list[str]:
+def format_result(result: Row) -> list[str]:
     return [
         f"data: {result['megabytes']:.1f} MB of text",
         f"  BPE of {result['settings']['vocabulary']} trained in {result['bpe_training_seconds']:.1f} s, "

@@ -1,10 +1,10 @@
-"""Part `evaluation`: tokens/s and peak memory of scoring one long sequence, for each scheme and length.
+"""Part `evaluation`: tokens/s and peak memory of scoring one long sequence, per scheme and length.
 
-Memory is the highest resident size during the forward pass minus the resident size before it, when the model was built
-and had run once on a few tokens: weights, library and first-use buffers are not counted. Each scheme has a process of
-its own for it, in which what is freed goes back to the system at once, for otherwise the figure is as much about the
-allocator. On CUDA it is what torch's allocator handed out. Another process then times the scheme and NoPE in turn; none
-if rounds=0, for memory does not mind a busy machine.
+Memory is the highest resident size during the forward pass minus the resident size before it, after a first pass over
+a few tokens: weights, libraries and first-use buffers are not counted. It is measured in one process per scheme, in
+which freed memory returns to the OS immediately (MALLOC_MMAP_THRESHOLD_), so that the peak does not depend on the
+allocator's caching. On CUDA it is the peak of torch's allocator. A second process times the scheme and NoPE in turn;
+rounds=0 skips it, which suits a busy machine.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,11 +31,11 @@ from model.errors import ModelError
 from model.precision import autocast, resolve
 from model.transformer import Transformer
 
-TRAINED = 512  # the training length that the schemes are built for
+TRAINED = 512  # the training length of the schemes
 MIB = 2**20
-AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": str(MIB)}  # environment of a process that gives back what is freed
+RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(MIB)}  # environment: freed memory returns to the OS
 TOO_SLOW = "too slow to measure"
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Evaluation:
     lengths: tuple[int, ...]
     precision: str = "auto"
     rounds: int = 2
-    limit: float = 120.0  # seconds a scheme may take in all; longer lengths are then left out, and that is said
+    limit: float = 120.0  # seconds per scheme; longer lengths are then marked as too slow
 
 
 def run(job: Evaluation, device: torch.device) -> Row:
@@ -59,22 +60,26 @@ def run(job: Evaluation, device: torch.device) -> Row:
 
 
 def _measured(job: Evaluation, scheme: str, device: torch.device) -> list[Row]:
-    """One row for each length, with what was measured, or with `refused`."""
-    known = {"scheme": scheme, "family": facts(scheme).family}
-    rows = [known | row for row in _in_a_process(job, scheme, "memory", device)]
-    for row, speed in zip(rows, _in_a_process(job, scheme, "speed", device) if job.rounds else [], strict=False):
+    """One row per length, with the measurements or with `refused`."""
+    shared = {"scheme": scheme, "family": facts(scheme).family}
+    rows = [shared | row for row in _in_child(job, scheme, "memory", device)]
+    for row, speed in zip(rows, _in_child(job, scheme, "speed", device) if job.rounds else [], strict=False):
         row |= {key: value for key, value in speed.items() if key != "refused"}
     return rows
 
 
-def _in_a_process(job: Evaluation, scheme: str, kind: str, device: torch.device) -> list[Row]:
-    words = {
+def _in_child(job: Evaluation, scheme: str, kind: str, device: torch.device) -> list[Row]:
+    request = {
         "scheme": scheme, "lengths": sorted(job.lengths), "shape": asdict(job.shape), "precision": job.precision,
         "rounds": job.rounds, "limit": job.limit, "device": device.type, "threads": torch.get_num_threads(),
         "kind": kind,
     }  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())} | (AT_ONCE if kind == "memory" else {})
-    command = [sys.executable, "-m", "longrun.bench.evaluation", json.dumps(words)]
+    environment = (
+        os.environ
+        | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+        | (RETURN_FREED_MEMORY if kind == "memory" else {})
+    )
+    command = [sys.executable, "-m", "longrun.bench.evaluation", json.dumps(request)]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=3 * job.limit)
     except subprocess.TimeoutExpired:
@@ -84,28 +89,28 @@ def _in_a_process(job: Evaluation, scheme: str, kind: str, device: torch.device)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def child(words: Row) -> list[Row]:
-    """Inside the process of a scheme."""
-    torch.set_num_threads(words["threads"])
-    keep_freed_memory()  # as eval.py does, unless the environment says otherwise
-    shape, device = Shape(**words["shape"]), torch.device(words["device"])
+def child(request: Row) -> list[Row]:
+    """The measurements of one scheme, inside its process."""
+    torch.set_num_threads(request["threads"])
+    keep_freed_memory()  # as eval.py does, unless the environment sets otherwise
+    shape, device = Shape(**request["shape"]), torch.device(request["device"])
     started, rows = time.perf_counter(), []
     try:
-        model = _model(shape, words["scheme"], device)
+        model = _model(shape, request["scheme"], device)
     except ModelError as error:
-        return [{"length": length, "refused": str(error).splitlines()[0]} for length in words["lengths"]]
-    models = {"it": model, "nope": _model(shape, "nope", device)} if words["kind"] == "speed" else {}
-    for length in words["lengths"]:
+        return [{"length": length, "refused": str(error).splitlines()[0]} for length in request["lengths"]]
+    models = {"scheme": model, "nope": _model(shape, "nope", device)} if request["kind"] == "speed" else {}
+    for length in request["lengths"]:
         row: Row = {"length": length, "content": by_content(model)}
         try:
             model.check_length(length)
-            if time.perf_counter() - started > words["limit"]:
+            if time.perf_counter() - started > request["limit"]:
                 row["refused"] = TOO_SLOW
-            elif words["kind"] == "memory":
-                score(model, 64, words["precision"])()  # first-use buffers of the libraries
-                row |= {"peak_mib": peak(score(model, length, words["precision"]), device) / MIB}
+            elif request["kind"] == "memory":
+                score(model, 64, request["precision"])()  # first-use buffers of the libraries
+                row |= {"peak_mib": peak(score(model, length, request["precision"]), device) / MIB}
             else:
-                row |= _speed(models, length, words, device)
+                row |= _speed(models, length, request, device)
         except ModelError as error:
             row["refused"] = str(error).splitlines()[0]
         rows.append(row)
@@ -116,10 +121,10 @@ def _model(shape: Shape, name: str, device: torch.device) -> Transformer:
     return build(shape.vocabulary, TRAINED, shape.model, name).to(device).eval()
 
 
-def _speed(models: dict[str, Transformer], length: int, words: Row, device: torch.device) -> Row:
-    works = {name: score(model, length, words["precision"]) for name, model in models.items()}
-    seconds = medians(interleaved(works, words["rounds"], device, warmup=int(length < 8192)))
-    return {"tokens_per_s": length / seconds["it"], "of_nope": seconds["nope"] / seconds["it"]}
+def _speed(models: dict[str, Transformer], length: int, request: Row, device: torch.device) -> Row:
+    works = {name: score(model, length, request["precision"]) for name, model in models.items()}
+    seconds = medians(interleaved(works, request["rounds"], device, warmup=int(length < 8192)))
+    return {"tokens_per_s": length / seconds["scheme"], "of_nope": seconds["nope"] / seconds["scheme"]}
 
 
 def score(model: Transformer, length: int, precision: str) -> Work:
@@ -135,38 +140,38 @@ def score(model: Transformer, length: int, precision: str) -> Work:
 
 
 def peak(work: Work, device: torch.device) -> float:
-    """Bytes that the work needs at most, over what is there before it."""
+    """Peak memory of the work in bytes, minus the memory in use before it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
         return float(torch.cuda.max_memory_allocated() - before)
-    before = _forget_the_peak()
+    before = _reset_peak()
     work()
     return max(0.0, _status("VmHWM") - before)
 
 
-def _forget_the_peak() -> float:
-    """Set the highest resident size back to the present one, and return that."""
+def _reset_peak() -> float:
+    """Set the highest resident size back to the present one, and return it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not allowed, or not Linux: then the peak of the whole process counts, and lengths only grow
+    except OSError:  # not permitted, or not Linux: the peak of the process so far; lengths are ascending
         return _status("VmRSS")
     return _status("VmHWM")
 
 
 def _status(key: str) -> float:
-    """Bytes of a line of /proc/self/status; elsewhere the highest resident size, which is all that is known."""
+    """Bytes of a line of /proc/self/status; without /proc, the highest resident size."""
     try:
-        found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        match = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
-        found = None
-    if found is None:
+        match = None
+    if match is None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
-    return 1024.0 * int(found[1])
+    return 1024.0 * int(match[1])
 
 
-def show(result: Row) -> list[str]:
+def format_result(result: Row) -> list[str]:
     lines = [f"evaluation of one sequence, {result['settings']['precision']}, {result['rounds']} rounds"]
     for row in result["rows"]:
         start = f"  {row['scheme']:<24} {row['length']:>7,}"
@@ -180,5 +185,5 @@ def show(result: Row) -> list[str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="one scheme, for scripts.bench")
-    parser.add_argument("words", type=json.loads)
-    print(json.dumps(child(parser.parse_args().words)))
+    parser.add_argument("request", type=json.loads)
+    print(json.dumps(child(parser.parse_args().request)))

@@ -1,10 +1,11 @@
-"""Part `generation`: greedy decoding with the cache, tokens/s of each scheme after prompts of several lengths.
+"""Part `generation`: greedy decoding with the cache, tokens/s per scheme after prompts of several lengths.
 
-The prompt is read once and its time is reported apart; a rate is that of the new tokens alone.
+The time of the prompt (prefill) is reported separately; the rate is that of the new tokens.
 """
 
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -15,12 +16,12 @@ from model.generate import stream
 from model.precision import autocast, resolve
 from model.transformer import Transformer
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Generation:
-    """shape: `batch` sequences are written at a time; `length` is the training length."""
+    """shape: `batch` sequences are generated together; `length` is the training length."""
 
     shape: Shape
     schemes: tuple[str, ...]
@@ -37,7 +38,7 @@ def run(job: Generation, device: torch.device) -> Row:
         for name in dict.fromkeys(["nope", *job.schemes])
     }
     for prompt in job.prompts:
-        able, clocks = {}, {}
+        works, clocks = {}, {}
         for name, model in models.items():
             try:
                 model.check_length(prompt + job.new_tokens)
@@ -45,10 +46,11 @@ def run(job: Generation, device: torch.device) -> Row:
                 rows.append({"scheme": name, "prompt": prompt, "refused": str(error).splitlines()[0]})
                 continue
             clocks[name] = []
-            able[name] = _write(model, prompt, job, clocks[name])
-        interleaved(able, job.rounds, device)
+            works[name] = _generation(model, prompt, job, clocks[name])
+        interleaved(works, job.rounds, device)
         best = {
-            name: (min(first for first, _ in taken), min(rest for _, rest in taken)) for name, taken in clocks.items()
+            name: (min(first for first, _ in rounds), min(rest for _, rest in rounds))
+            for name, rounds in clocks.items()
         }
         new = shape.batch * (job.new_tokens - 1)
         for name, (first, rest) in best.items():
@@ -62,8 +64,8 @@ def run(job: Generation, device: torch.device) -> Row:
     return {"settings": settings, "rounds": job.rounds, "rows": rows}
 
 
-def _write(model: Transformer, prompt: int, job: Generation, clock: list[tuple[float, float]]) -> Work:
-    """Notes the seconds up to the first new token, and those of the rest."""
+def _generation(model: Transformer, prompt: int, job: Generation, clock: list[tuple[float, float]]) -> Work:
+    """Appends to `clock` the seconds up to the first new token, and those of the rest."""
     device = model.embedding.weight.device
     draw = torch.Generator().manual_seed(0)
     tokens = torch.randint(model.vocab_size, (job.shape.batch, prompt), generator=draw).to(device)
@@ -71,18 +73,18 @@ def _write(model: Transformer, prompt: int, job: Generation, clock: list[tuple[f
     def work() -> None:
         start = time.perf_counter()
         with autocast(job.precision, device):
-            written = stream(model, tokens, job.new_tokens, temperature=0)
-            next(written)
+            generated = stream(model, tokens, job.new_tokens, temperature=0)
+            next(generated)
             synchronise(device)
             first = time.perf_counter()
-            assert sum(1 for _ in written) == job.new_tokens - 1
+            assert sum(1 for _ in generated) == job.new_tokens - 1
         synchronise(device)
         clock.append((first - start, time.perf_counter() - first))
 
     return work
 
 
-def show(result: Row) -> list[str]:
+def format_result(result: Row) -> list[str]:
     shape = Shape(**result["settings"]["shape"])
     lines = [f"generation, {shape.batch} sequences at a time, {result['settings']['precision']}"]
     for row in result["rows"]:

@@ -1,34 +1,34 @@
-"""docs/benchmarks.md from the file of results. The text between the markers is generated, the rest is kept by hand."""
+"""docs/benchmarks.md from the file of results. Only the block between the markers is generated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from longrun.bench.targets import of, targets
+from longrun.bench.targets import of_part, targets
 from longrun.bench.timing import Shape
-from longrun.doc_blocks import renew
+from longrun.doc_blocks import update_blocks
 
 Run = dict
 
 
 def write(path: Path, runs: list[Run]) -> None:
-    """Renew what stands between the markers. Raises ConfigError if there are none."""
-    renew(path, {"benchmarks": lambda: page(runs)}, called="figures")
+    """Update the block between the markers. Raises ConfigError if there are none."""
+    update_blocks(path, {"benchmarks": lambda: page(runs)}, noun="figures")
 
 
 def page(runs: list[Run]) -> str:
     lines = [*machines(runs), "", "## Targets", "", *table(["target", "", "measured", ""], targets(runs), "l")]
     for part, title, render in PARTS:
-        found = of(runs, part)
-        if found:
+        selected = of_part(runs, part)
+        if selected:
             lines += ["", f"## {title}", ""]
-            for run in found:
+            for run in selected:
                 lines += [*render(run), ""]
             lines.pop()
     return "\n".join(lines)
 
 
 def machines(runs: list[Run]) -> list[str]:
-    """One line for each machine and set of versions."""
+    """One line per machine and set of versions."""
     lines: dict[str, list[str]] = {}
     for run in runs:
         machine = run["machine"]
@@ -39,8 +39,8 @@ def machines(runs: list[Run]) -> list[str]:
     return [f"* {where}; {' to '.join(sorted({min(dates), max(dates)}))}" for where, dates in lines.items()]
 
 
-def table(head: list[str], rows, align: str = "r") -> list[str]:
-    """Markdown; the first column is text, the others are figures (or text, align=l)."""
+def table(head: list[str], rows: Iterable[tuple], align: str = "r") -> list[str]:
+    """Markdown; the first column is text, the others are numbers (or text, with align="l")."""
     rule = "|---|" + ("---:|" if align == "r" else "---|") * (len(head) - 1)
     return [f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
 
@@ -66,7 +66,7 @@ def training(run: Run) -> list[str]:
 
 
 def evaluation(run: Run) -> list[str]:
-    """A row for each scheme: tokens/s of NoPE and MiB at each length."""
+    """One row per scheme: tokens/s, its ratio to NoPE, and MiB at each length."""
     settings = run["settings"]
     lengths = sorted({row["length"] for row in run["rows"]})
     cells = {(row["scheme"], row["length"]): _evaluated(row) for row in run["rows"]}
@@ -96,7 +96,7 @@ def protocols(run: Run) -> list[str]:
         )
         for row in run["rows"]
     ]  # fmt: skip
-    slid = [
+    sliding = [
         (
             f"{row['length']:,}", f"{row['stride']:g} T", f"{row['seconds']:.2f}", f"{row['usual_seconds']:.2f}",
             f"{row['speed_up']:.2f}",
@@ -111,7 +111,7 @@ def protocols(run: Run) -> list[str]:
         "",
         *table(["", "windows", "tokens fed", "scored", "seconds", "fed/s", "peak"], rows),
         "",
-        *table(["`sliding`, T", "stride", "seconds", "the usual way", "times as fast"], slid),
+        *table(["`sliding`, T", "stride", "seconds", "the usual way", "times as fast"], sliding),
     ]
 
 

@@ -1,12 +1,12 @@
-"""Part `protocols`: time and peak memory of each protocol far beyond the training length, and `sliding` against how it
-is usually done.
+"""Part `protocols`: time and peak memory of each protocol far beyond the training length, and `sliding` against its
+usual implementation.
 
-All measure the same documents of a made-up text with their default options, through the code of every evaluation
-(`evaluation.scoring.score`). Each protocol's memory is measured in a separate process, above that of model and text.
+All protocols measure the same random documents with their default options, through the code of eval.py. The memory of
+each protocol is measured in its own process, above that of the model and the text.
 
-Usually `sliding` is done so: one window after the other through the model, the logits of every token in float32, and a
-cross-entropy that ignores what an earlier window has scored. Ours puts windows into batches and has logits of the
-scored tokens only. Both score the same tokens with the same model; that they agree is checked.
+The usual implementation of `sliding` feeds one window after the other, computes the logits of every token in float32,
+and takes a cross-entropy that ignores the targets of earlier windows. Ours batches windows and computes the logits of
+scored tokens only. Both score the same tokens with the same model, and their agreement is checked.
 """
 
 import multiprocessing
@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 
 from data import windows as w
-from data.dataset import Dataset, prepare
-from longrun.bench.evaluation import AT_ONCE, MIB, peak
+from data.dataset import prepare
+from longrun.bench.evaluation import MIB, RETURN_FREED_MEMORY, peak
 from longrun.bench.timing import Shape, Work, interleaved, medians
 from longrun.evaluation.protocols import registry as protocols
 from longrun.evaluation.scoring import score
@@ -30,7 +30,7 @@ from model import build
 from model.precision import autocast, resolve
 from model.transformer import UNSCORED, Transformer
 
-Row = dict[str, object]
+Row = dict[str, Any]
 MEASURED = ("fixed_targets", "nonoverlap", "sliding", "last_k", "per_position", "needle")
 LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz   "))
 
@@ -58,7 +58,7 @@ def run(job: Protocols, device: torch.device) -> Row:
 
 
 def costs(job: Protocols, folder: Path, device: torch.device) -> list[Row]:
-    """A row for each protocol."""
+    """One row per protocol."""
     model, length = _model(job, device), job.far * job.shape.length
     selections = {name: selected(name, job, length, folder) for name in MEASURED}
     seconds = medians(
@@ -67,14 +67,14 @@ def costs(job: Protocols, folder: Path, device: torch.device) -> list[Row]:
     return [
         {
             "protocol": name, "length": length, "windows": len(each.windows), **_counts(each),
-            "seconds": seconds[name], "peak_mib": _in_a_process(job, name, folder, device),
+            "seconds": seconds[name], "peak_mib": _peak_in_child(job, name, folder, device),
         }
         for name, each in selections.items()
     ]  # fmt: skip
 
 
 def sliding(job: Protocols, folder: Path, device: torch.device) -> list[Row]:
-    """A row for each stride."""
+    """One row per stride."""
     model, length = _model(job, device), job.slid * job.shape.length
     data = _text(job, length, folder)
     tokens, offsets = data.tokens("test"), data.documents("test")
@@ -107,11 +107,11 @@ def selected(name: str, job: Protocols, length: int, folder: Path) -> w.Selectio
     return selection
 
 
-def _in_a_process(job: Protocols, name: str, folder: Path, device: torch.device) -> float:
-    """Peak MiB, not lowered by what was allocated before, in a process that gives back what it frees."""
+def _peak_in_child(job: Protocols, name: str, folder: Path, device: torch.device) -> float:
+    """Peak MiB in a fresh process, in which freed memory returns to the OS."""
     fresh, before = multiprocessing.get_context("forkserver"), dict(os.environ)
-    fresh.set_forkserver_preload([__name__])  # imported once; the server itself computes nothing
-    os.environ.update(AT_ONCE)  # the server inherits it, and reads it when it starts
+    fresh.set_forkserver_preload([__name__])  # imported once
+    os.environ.update(RETURN_FREED_MEMORY)  # inherited by the server, which reads it at its start
     try:
         with ProcessPoolExecutor(1, mp_context=fresh) as pool:
             return pool.submit(_peak, job, name, folder, device, torch.get_num_threads()).result()
@@ -131,8 +131,8 @@ def _model(job: Protocols, device: torch.device) -> Transformer:
     return build(job.shape.vocabulary, job.shape.length, job.shape.model, job.scheme).to(device).eval()
 
 
-def _text(job: Protocols, length: int, folder: Path) -> Dataset:
-    """Documents of random letters for windows of `length`, a token a letter; made once."""
+def _text(job: Protocols, length: int, folder: Path) -> Any:
+    """Documents of random letters for windows of `length`, one token per letter; written once."""
     text = folder / str(length)
     if not text.exists():
         text.mkdir()
@@ -171,7 +171,7 @@ def _usual(model: Transformer, selection: w.Selection, job: Protocols) -> Work:
     return lambda: _usual_nll(model, selection, job.precision)
 
 
-def show(result: Row) -> list[str]:
+def format_result(result: Row) -> list[str]:
     lines = [f"protocols, {Shape(**result['settings']['shape'])}, {result['settings']['precision']}"]
     for row in result["rows"]:
         lines.append(

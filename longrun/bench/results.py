@@ -1,9 +1,10 @@
-"""The file of benchmark results: runs, each with its part and settings, and where and when it was measured."""
+"""The file of benchmark results: runs, each with its part, settings, machine and date."""
 
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from longrun.runs.environment import environment, installed
 from model.precision import resolve
 
 PACKAGES = ("torch", "transformers", "x-transformers", "numpy", "tokenizers")
-Run = dict
+Run = dict[str, Any]
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Results:
 
     @staticmethod
     def read(path: Path) -> "Results":
-        """Raises ConfigError for a file that is not one of ours."""
+        """Results of a file; empty if it does not exist. Raises ConfigError if it is not a file of results."""
         if not path.exists():
             return Results([])
         try:
@@ -32,16 +33,19 @@ class Results:
             ) from error
 
     def add(self, part: str, machine: Run, result: Run) -> None:
-        """In place of an older run with the same settings. Rows that were measured in processes of their own, with
-        their own comparison beside them, are put beside those of the older run, and memory beside a speed."""
+        """Add a run, replacing an older one with the same settings.
+
+        Evaluation rows are measured in a process per scheme with NoPE beside it, so they are merged with those of the
+        older run, and a peak of memory with a speed.
+        """
         new = {"part": part, "date": datetime.now(UTC).date().isoformat(), "machine": machine, **result}
         same = [run for run in self.runs if _identity(run) == _identity(new)]
         if part == "evaluation":
             rows: dict[tuple[str, int], Run] = {}
             for row in (row for run in [*same, new] for row in run["rows"]):
                 key = row["scheme"], row["length"]
-                known = {} if "refused" in row else rows.get(key, {})
-                rows[key] = {name: value for name, value in known.items() if name != "refused"} | row
+                older = {} if "refused" in row else rows.get(key, {})
+                rows[key] = {name: value for name, value in older.items() if name != "refused"} | row
             new["rows"] = [rows[key] for key in sorted(rows)]
             new["rounds"] = max(run["rounds"] for run in [*same, new])
         self.runs = [run for run in self.runs if run not in same] + [new]
@@ -57,18 +61,18 @@ def _identity(run: Run) -> str:
     return json.dumps([run["part"], run["settings"], machine], sort_keys=True)
 
 
-def where(device: torch.device, threads: int) -> Run:
-    """What the figures depend on besides us."""
-    found = environment()
-    name = torch.cuda.get_device_name() if device.type == "cuda" else found["cpu"]
+def machine_info(device: torch.device, threads: int) -> Run:
+    """Hardware and software that the numbers depend on."""
+    info = environment()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else info["cpu"]
     return {
-        "device": name, "cores": found["cores"], "threads": threads, "native_bf16": resolve("auto", device) == "bf16",
-        "python": found["python"], "packages": {package: installed(package) for package in PACKAGES},
+        "device": name, "cores": info["cores"], "threads": threads, "native_bf16": resolve("auto", device) == "bf16",
+        "python": info["python"], "packages": {package: installed(package) for package in PACKAGES},
     }  # fmt: skip
 
 
-def rounded(value):
-    """Four digits are more than a clock gives."""
+def rounded(value: Any) -> Any:
+    """Every float with four digits."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):

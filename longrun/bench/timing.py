@@ -1,7 +1,7 @@
-"""What every part of the benchmark shares: shapes, work in FLOPs, and a clock that a drifting machine cannot bend.
+"""Shared parts of the benchmark: shapes, work in FLOPs, and interleaved timing, which is robust to a drifting machine.
 
-Each round runs every entry once, in turn, and only medians and their ratios within the run are quoted. The ceiling is
-a matrix product in the precision at hand, timed in the same rounds.
+Each round runs every entry once, in turn; only medians and their ratios within one run are reported. The ceiling is a
+matrix product in the selected precision, timed in the same rounds.
 """
 
 import gc
@@ -9,18 +9,19 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from model.precision import autocast, resolve
 
-Work = Callable[[], object]
+Work = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model and what it is fed: `batch` sequences of `length` tokens."""
+    """A model and its batch: `batch` sequences of `length` tokens."""
 
     layers: int
     width: int
@@ -46,20 +47,20 @@ class Shape:
 
 
 SHAPES = {
-    "tiny": Shape(2, 32, 2, 32, 2, 384),  # for tests: every path, in no time
+    "tiny": Shape(2, 32, 2, 32, 2, 384),  # for tests
     "small": Shape(6, 256, 4, 256, 16, 4096),
-    "medium": Shape(6, 256, 4, 1024, 4, 4096),  # as small, at a length where attention counts
+    "medium": Shape(6, 256, 4, 1024, 4, 4096),  # as small, at a length where attention takes a large share
     "large": Shape(12, 768, 12, 512, 2, 50304),
 }
 
 
 def flops_per_token(model: nn.Module, shape: Shape) -> float:
-    """Floating-point operations of a training step that the mathematics needs, for one token.
+    """Floating-point operations per token that a training step requires.
 
-    A weight that multiplies every token costs 2 in the forward pass and 4 in the backward pass: 6 for each element of
-    a matrix of a layer, and of the output matrix, tied or not. Causal attention needs half of q k^T and half of p v:
-    2 T D in the forward pass of a layer, 6 T D in all. Embeddings, norms, biases and what belongs to a position
-    encoding count nothing, nor does what is computed twice.
+    A matrix element that multiplies every token costs 2 in the forward pass and 4 in the backward pass: 6 per element
+    of a layer's matrices and of the output matrix, tied or not. Causal attention requires half of q k^T and half of
+    p v: 2 T D in the forward pass of a layer, 6 T D in all. Embeddings, norms, biases, position encodings and
+    recomputation are not counted.
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and not name.startswith("encodings")]
@@ -69,9 +70,9 @@ def flops_per_token(model: nn.Module, shape: Shape) -> float:
 
 
 def ceiling(shape: Shape, precision: str, device: torch.device) -> tuple[float, dict[str, Work]]:
-    """FLOPs of a matrix product, and the products to time: one as in the feed-forward block, one large and square.
+    """FLOPs of one entry, and the entries to time: products as in the feed-forward block, and large square ones.
 
-    Both are cut to the same number of operations, at least 2 GFLOP, so that the faster of them is the ceiling.
+    Both have the same number of operations, at least 2 GFLOP; the faster of them is the ceiling.
     """
     dtype = torch.bfloat16 if resolve(precision, device) == "bf16" else torch.float32
     rows, width = min(shape.tokens, 4096), shape.width
@@ -87,9 +88,9 @@ def ceiling(shape: Shape, precision: str, device: torch.device) -> tuple[float, 
 
 def _products(a: torch.Tensor, b: torch.Tensor, times: int, precision: str, correction: float) -> Work:
     def run() -> float:
-        with autocast(precision, a.device):  # sets the precision of float32 products; the operands have their dtype
+        with autocast(precision, a.device):  # sets the precision of float32 products
             for _ in range(times):
-                a @ b
+                torch.mm(a, b)
         return correction
 
     return run
@@ -98,10 +99,10 @@ def _products(a: torch.Tensor, b: torch.Tensor, times: int, precision: str, corr
 def interleaved(
     entries: Mapping[str, Work], rounds: int, device: torch.device, warmup: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each entry in each round. `warmup` rounds in front are not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in entries}
+    """Seconds of each entry in each round, after `warmup` rounds that are not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in entries}
     collecting = gc.isenabled()
-    gc.collect()  # here, and not inside of whoever comes next
+    gc.collect()  # before the clock starts, so that no entry pays for it
     gc.disable()
     try:
         for number in range(-warmup, rounds):
@@ -111,19 +112,19 @@ def interleaved(
                 work()
                 synchronise(device)
                 if number >= 0:
-                    taken[name].append(time.perf_counter() - start)
+                    seconds[name].append(time.perf_counter() - start)
     finally:
         if collecting:
             gc.enable()
-    return taken
+    return seconds
 
 
-def medians(taken: Mapping[str, list[float]]) -> dict[str, float]:
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(rounds) for name, rounds in seconds.items()}
 
 
 def spread(seconds: list[float]) -> float:
-    """Half of the range between the quartiles, as a share of the median: how far to trust it."""
+    """Half of the interquartile range, as a share of the median."""
     if len(seconds) < 3:
         return 0.0
     first, middle, third = statistics.quantiles(seconds, n=4, method="inclusive")

@@ -1,11 +1,12 @@
 """Part `training`: the training step of our schemes and of other libraries, side by side.
 
-A step is the forward and the backward pass over the same random tokens, with the mean cross-entropy over all of them.
-The optimizer is the same work for everybody and is left out for everybody; `--optimizer` puts a fused AdamW into
-every entry. Whatever `--compile` does, it does to everybody.
+A step is the forward and backward pass over the same random tokens, with the mean cross-entropy over all of them. The
+optimizer is the same work for every entry and left out by default; `--optimizer` adds a fused AdamW to every entry.
+`--compile` applies to every entry.
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,13 @@ from model import build
 from model.errors import ModelError
 from model.precision import autocast, resolve
 
-RECOMPILES = 4096  # every model of a process shares one code object, and torch.compile would soon give up on it
-Row = dict[str, object]
+RECOMPILES = 4096  # all models share one code object; torch.compile stops compiling it after its limit
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is measured. schemes: names of configs/pe.  precision: auto, fp32, fp32_medium, bf16."""
+    """Settings. schemes: names of configs/pe.  precision: auto, fp32, fp32_medium, bf16."""
 
     shape: Shape
     schemes: tuple[str, ...]
@@ -35,7 +36,7 @@ class Training:
 
 
 def run(job: Training, device: torch.device) -> Row:
-    """The settings, and a row for each entry: tokens/s, the ratio to NoPE, the share of the ceiling."""
+    """The settings, and one row per entry: tokens/s, the ratio to NoPE, the share of the ceiling."""
     if job.compile:
         torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = RECOMPILES
     shape, precision = job.shape, resolve(job.precision, device)
@@ -44,8 +45,8 @@ def run(job: Training, device: torch.device) -> Row:
     others = {name: peer(shape).to(device).train() for name, peer in theirs.items()}
     works = {name: step(model, job, device) for name, model in {**ours, **others}.items()}
     flops, products = ceiling(shape, precision, device)
-    taken = interleaved({**works, **products}, job.rounds, device)
-    seconds = medians(taken)
+    rounds = interleaved({**works, **products}, job.rounds, device)
+    seconds = medians(rounds)
     ceiling_flops = max(flops / seconds.pop(name) for name in products)
     rows = []
     for name, model in {**ours, **others}.items():
@@ -57,7 +58,7 @@ def run(job: Training, device: torch.device) -> Row:
                 "family": facts(name).family if name in ours else None,
                 "content": name in ours and by_content(model),
                 "tokens_per_s": rate,
-                "spread": spread(taken[name]),
+                "spread": spread(rounds[name]),
                 "of_nope": seconds["nope"] / seconds[name],
                 "of_ceiling": rate * flops_per_token(model, shape) / ceiling_flops,
             }
@@ -71,7 +72,7 @@ def run(job: Training, device: torch.device) -> Row:
 
 
 def models(job: Training, device: torch.device) -> tuple[dict[str, nn.Module], list[str]]:
-    """Ours, NoPE among them whatever was asked for; and a line for each scheme that this shape refuses."""
+    """Our models, always with NoPE; and one line per scheme that refuses this shape."""
     built: dict[str, nn.Module] = {}
     refused = []
     for name in dict.fromkeys(["nope", *job.schemes]):
@@ -82,14 +83,14 @@ def models(job: Training, device: torch.device) -> tuple[dict[str, nn.Module], l
     return built, refused
 
 
-def by_content(model: nn.Module) -> bool:
-    """Whether attention logits depend on more than a dot product and positions: no kernel can fuse that."""
+def by_content(model: Any) -> bool:
+    """True if the logits depend on more than a dot product and positions, so that no kernel can fuse them."""
     components = [component for encoding in model.encodings for component in encoding.components()]
     return any(component.overrides("scores", "token_state", "content_features", "values") for component in components)
 
 
 def step(model: nn.Module, job: Training, device: torch.device) -> Work:
-    """One training step. Our model takes the targets and computes its own loss, the same number."""
+    """One training step. Our model computes its own loss from the targets; its value is the same."""
     shape, takes_targets = job.shape, hasattr(model, "nll")
     draw = torch.Generator().manual_seed(0)
     tokens = torch.randint(shape.vocabulary, (shape.batch, shape.length + 1), generator=draw).to(device)
@@ -113,7 +114,7 @@ def step(model: nn.Module, job: Training, device: torch.device) -> Work:
     return work
 
 
-def show(result: Row) -> list[str]:
+def format_result(result: Row) -> list[str]:
     settings = result["settings"]
     how = f"{settings['precision']}, {'compiled' if settings['compile'] else 'eager'}"
     lines = [f"training step, {Shape(**settings['shape'])}; {how}; ceiling {result['ceiling_gflops']:.0f} GFLOP/s"]

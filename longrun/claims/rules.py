@@ -1,7 +1,7 @@
-"""Whether our numbers agree with a published claim. One function an experiment, under the name of its file.
+"""Rules that compare our numbers with published claims: one function per experiment, under the name of its file.
 
-A condition is True or False where the whole interval says so, and None where it does not. A claim is agreed with if all
-its conditions hold, disagreed with if one fails, and undecided otherwise.
+A condition is True or False if the whole interval lies on one side of its bound, else None. The numbers agree with a
+claim if all its conditions are True, disagree if one is False, and are undecided otherwise.
 """
 
 import math
@@ -14,9 +14,9 @@ from longrun.report import number_format as fmt
 from longrun.report.bootstrap import Difference, mean_reciprocal_rank
 from longrun.report.series import perplexity
 
-LONGEST = 32  # training lengths
-FLAT = 0.05  # nats per token that count as no change: 5 % of a perplexity
-SURE = 0.95  # share of resamples
+LONGEST = 32  # in training lengths
+FLAT = 0.05  # nats per token that count as no change: 5 % of the perplexity
+CLEAR_SHARE = 0.95  # of the resamples, for a clear first or last place
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ def within(difference: Difference, bound: float) -> bool | None:
 
 def sinusoidal_explodes(evidence: Evidence) -> Finding:
     (scheme,) = evidence.schemes
-    gaps = {n: evidence.change((scheme, n), (scheme, 1)) for n in (2, 4)}
+    gaps = {n: evidence.nll_difference((scheme, n), (scheme, 1)) for n in (2, 4)}
     either = [above(gap, math.log(10)) for gap in gaps.values()]
-    found = True if True in either else False if either == [False, False] else None
-    return Finding([f"perplexity times {factor(gap)} at {n}L" for n, gap in gaps.items()], [found])
+    condition = True if True in either else False if either == [False, False] else None
+    return Finding([f"perplexity times {factor(gap)} at {n}L" for n, gap in gaps.items()], [condition])
 
 
 def rope_degrades(evidence: Evidence) -> Finding:
     (scheme,) = evidence.schemes
     lengths = [2**n for n in range(int(math.log2(LONGEST)) + 1)]
-    steps = {b: evidence.change((scheme, b), (scheme, a)) for a, b in pairwise(lengths)}
+    steps = {b: evidence.nll_difference((scheme, b), (scheme, a)) for a, b in pairwise(lengths)}
     return Finding(
         [f"{signed(step)} from {n // 2}L to {n}L" for n, step in steps.items()], list(map(above, steps.values()))
     )
@@ -63,8 +63,8 @@ def rope_degrades(evidence: Evidence) -> Finding:
 
 def alibi_is_flat(evidence: Evidence) -> Finding:
     (scheme,) = evidence.schemes
-    gap = evidence.change((scheme, LONGEST), (scheme, 1))
-    control = evidence.change((scheme, LONGEST), (scheme, LONGEST, "window"))
+    gap = evidence.nll_difference((scheme, LONGEST), (scheme, 1))
+    control = evidence.nll_difference((scheme, LONGEST), (scheme, LONGEST, "window"))
     numbers = [f"gap {signed(gap)} at {LONGEST}L", f"{signed(control)} against its own window"]
     return Finding(numbers, [within(gap, FLAT), above(control, -FLAT)])
 
@@ -72,7 +72,7 @@ def alibi_is_flat(evidence: Evidence) -> Finding:
 def learned_ends(evidence: Evidence) -> Finding:
     (scheme,) = evidence.schemes
     refused = evidence.refused(scheme, 2)
-    stretched = evidence.change((scheme, 2, "table_interpolation"), (scheme, 1))
+    stretched = evidence.nll_difference((scheme, 2, "table_interpolation"), (scheme, 1))
     numbers = [
         "no number beyond L as it is" if refused else "measured at 2L",
         f"gap {signed(stretched)} at 2L with rows interpolated",
@@ -81,22 +81,22 @@ def learned_ends(evidence: Evidence) -> Finding:
 
 
 def decay_is_flat(evidence: Evidence) -> Finding:
-    gaps = {scheme: evidence.change((scheme, LONGEST), (scheme, 1)) for scheme in evidence.schemes}
+    gaps = {scheme: evidence.nll_difference((scheme, LONGEST), (scheme, 1)) for scheme in evidence.schemes}
     numbers = [f"{scheme}: gap {signed(gap)} at {LONGEST}L" for scheme, gap in gaps.items()]
     return Finding(numbers, [below(gap, FLAT) for gap in gaps.values()])
 
 
 def kerple_improves(evidence: Evidence) -> Finding:
     (scheme,) = evidence.schemes
-    gaps = {n: evidence.change((scheme, n), (scheme, 1)) for n in (8, LONGEST)}
+    gaps = {n: evidence.nll_difference((scheme, n), (scheme, 1)) for n in (8, LONGEST)}
     return Finding([f"gap {signed(gap)} at {n}L" for n, gap in gaps.items()], list(map(below, gaps.values())))
 
 
 def t5_turns(evidence: Evidence) -> Finding:
     (scheme,) = evidence.schemes
-    gaps = {n: evidence.change((scheme, n), (scheme, 1)) for n in (2, 4, 8, LONGEST)}
+    gaps = {n: evidence.nll_difference((scheme, n), (scheme, 1)) for n in (2, 4, 8, LONGEST)}
     best = min((2, 4), key=lambda n: gaps[n].mean)
-    later = [evidence.change((scheme, n), (scheme, best)) for n in (8, LONGEST)]
+    later = [evidence.nll_difference((scheme, n), (scheme, best)) for n in (8, LONGEST)]
     numbers = [f"gap {signed(gap)} at {n}L" for n, gap in gaps.items()]
     return Finding(numbers, [below(gaps[best]), *map(above, later)])
 
@@ -104,9 +104,11 @@ def t5_turns(evidence: Evidence) -> Finding:
 def extensions_of_rope(evidence: Evidence) -> Finding:
     (scheme,) = evidence.schemes
     pairs = [("rerope", "ntk"), ("ntk", "none")]
-    changes = [evidence.change((scheme, 4, a), (scheme, 4, b)) for a, b in pairs]
-    named = zip(changes, pairs, strict=True)
-    return Finding([f"{a} minus {b} {signed(change)} at 4L" for change, (a, b) in named], list(map(below, changes)))
+    differences = [evidence.nll_difference((scheme, 4, a), (scheme, 4, b)) for a, b in pairs]
+    named = zip(differences, pairs, strict=True)
+    return Finding(
+        [f"{a} minus {b} {signed(difference)} at 4L" for difference, (a, b) in named], list(map(below, differences))
+    )
 
 
 def nope_leads_on_tasks(evidence: Evidence) -> Finding:
@@ -119,31 +121,36 @@ def nope_leads_on_tasks(evidence: Evidence) -> Finding:
     ]
     first = {name: ranking.first for name, ranking in by_name.items()}
     last = {name: ranking.last for name, ranking in by_name.items()}
-    return Finding(numbers, [stands("nope", first), stands("sinusoidal", last)])
+    return Finding(numbers, [is_clear_extreme("nope", first), is_clear_extreme("sinusoidal", last)])
 
 
 def randomised_positions_help(evidence: Evidence) -> Finding:
     (scheme,), plans = evidence.schemes, evidence.experiment.swept["positions"]
     tasks = evidence.experiment.swept["data"]
     order = sorted(plans, key=lambda plan: plan == "contiguous")
-    whole = evidence.advantage(tasks, [scheme], order)
-    parts = [(task, evidence.advantage([task], [scheme], order)) for task in tasks]
-    numbers = [f"{points(whole)} over all", *(f"{points(part)} on {task}" for task, part in parts)]
-    return Finding(numbers, [above(whole)])
+    overall = evidence.accuracy_difference(tasks, [scheme], order)
+    parts = [(task, evidence.accuracy_difference([task], [scheme], order)) for task in tasks]
+    numbers = [f"{points(overall)} over all", *(f"{points(part)} on {task}" for task, part in parts)]
+    return Finding(numbers, [above(overall)])
 
 
 def gates_retrieve(evidence: Evidence) -> Finding:
     pairs = [("fox", "rope"), ("path", "fox")]
     tasks = evidence.experiment.swept["data"]
-    changes = [evidence.advantage(tasks, [a, b]) for a, b in pairs]
-    named = zip(changes, pairs, strict=True)
-    return Finding([f"{a} minus {b} {points(change)}" for change, (a, b) in named], list(map(above, changes)))
+    differences = [evidence.accuracy_difference(tasks, [a, b]) for a, b in pairs]
+    named = zip(differences, pairs, strict=True)
+    return Finding(
+        [f"{a} minus {b} {points(difference)}" for difference, (a, b) in named], list(map(above, differences))
+    )
 
 
-def stands(name: str, shares: dict[str, float]) -> bool | None:
-    """Whether this one stands at an end of the ranking, from the share of resamples in which each does so alone."""
-    found = [other for other, share in shares.items() if share >= SURE]
-    return found == [name] if found else None
+def is_clear_extreme(name: str, shares: dict[str, float]) -> bool | None:
+    """True if `name` is first (or last) in a ranking, False if another scheme is, None if it is not clear.
+
+    shares: per scheme the share of resamples in which it alone has that place.
+    """
+    clear = [other for other, share in shares.items() if share >= CLEAR_SHARE]
+    return clear == [name] if clear else None
 
 
 def signed(difference: Difference) -> str:
@@ -152,7 +159,7 @@ def signed(difference: Difference) -> str:
 
 
 def points(difference: Difference) -> str:
-    """A difference of shares in points of a hundred."""
+    """A difference of shares in percentage points."""
     mean, low, high = (fmt.signed(100 * value, 1) for value in (difference.mean, difference.low, difference.high))
     return f"{mean} [{low}, {high}] points"
 

@@ -1,11 +1,12 @@
 """The words `key=value` of a script that works on one run."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from longrun.base.errors import ConfigError
-from longrun.config.validate import build
+from longrun.config.validate import build, show
 from longrun.runs.run_folder import resolve_run
 
 T = TypeVar("T")
@@ -29,3 +30,10 @@ def read(
     if not Path(config.run).is_dir():
         raise ConfigError(f"run={config.run}: there is no such folder.\nTry one of the folders in runs/")
     return config
+
+
+def usage(command: str, schema: type, defaults: Mapping[str, Any]) -> str:
+    """The text of --help: every key with its default and its description."""
+    shown = {f.name: show(defaults[f.name]) if f.name in defaults else "..." for f in fields(schema)}
+    lines = [f"  {f.name}={shown[f.name]}".ljust(22) + f.metadata["doc"] for f in fields(schema)]
+    return "\n".join([command, "", *lines])

@@ -42,9 +42,14 @@ def write(record: Row, table: pa.Table, folder: Path) -> Path:
     return atomic_write(path, json.dumps(record, indent=1) + "\n")
 
 
+def read(path: Path) -> Row:
+    """The record at `path`. Raises ValueError if it is not JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def refuse_overwrite(path: Path, new_id: Row, lengths: list[int]) -> None:
     """Raise DataError if the record at `path` is of another measurement than `new_id` at these lengths."""
-    record = json.loads(path.read_text())
+    record = read(path)
     old = dict(
         _flat({**{key: record.get(key) for key in new_id}, "lengths": [row["length"] for row in record["rows"]]})
     )

@@ -46,7 +46,7 @@ def relative_shift() -> Figure:
 
 
 def sinusoid(positions: int, width: int) -> np.ndarray:
-    """Our own sinusoidal code, float64 (positions, width)."""
+    """The code of pe=sinusoidal, float64 (positions, width)."""
     encoding = schemes.create(Shape(width, 1, 1, width, 1, positions), "sinusoidal")
     return encoding.code(torch.arange(positions)[None])[0].double().numpy()
 
@@ -124,7 +124,7 @@ def base_bound() -> Figure:
 
 
 def usable_length(base: float, d: int, limit: int = 2**17) -> int:
-    """The first whole distance at which the mean cosine is negative, or `limit`."""
+    """The first integer distance at which the mean cosine is negative, or `limit`."""
     for start in range(1, limit, 4096):
         below = kernel(np.arange(start, start + 4096), base, d) < 0
         if below.any():
@@ -163,17 +163,19 @@ def position_plans() -> Figure:
 
         return draw
 
-    return row([(2.0, dots(name, plan)) for name, plan in ready(shape).items()], height=1.5, columns=5)
+    return row([(2.0, dots(name, plan)) for name, plan in example_plans(shape).items()], height=1.5, columns=5)
 
 
-def ready(shape: Shape) -> dict[str, PositionPlan]:
-    """The plans by name. Those that must be told which tokens are special are told a few."""
+def example_plans(shape: Shape) -> dict[str, PositionPlan]:
+    """The plans by name. Plans with lists of special tokens get examples."""
     special = {"delimiters": list(range(15)), "digits": list(range(80))}  # of 100 tokens
-    made = {}
+    by_name = {}
     for name in plans.names():
-        known = plans.signature(plans.options(name)["scheme"])
-        made[name] = plans.create(shape, {"name": name} | {key: ids for key, ids in special.items() if key in known})
-    return made
+        options = plans.signature(plans.options(name)["scheme"])
+        by_name[name] = plans.create(
+            shape, {"name": name} | {key: ids for key, ids in special.items() if key in options}
+        )
+    return by_name
 
 
 def logarithmic(ax: Axes, x: np.ndarray) -> None:

@@ -1,35 +1,34 @@
-"""docs/gallery.md. Formulas come from the docstrings of the schemes, the one place where they stand."""
+"""docs/gallery.md. Formulas come from the docstrings of the schemes."""
 
 import inspect
 import re
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 
 from longrun.gallery.scheme_info import Facts, by_family, linked
 from model.pe.registry import schemes
 
 HEAD = """# Gallery
 
-Every position encoding there is, drawn from the code that computes it, before any training: what is learned is as
-initialised. `python -m scripts.gallery` draws this page anew.
+Every position encoding, drawn from the code that computes it, with learned parameters at their initial values.
+`python -m scripts.gallery` draws this page again.
 
-How to read the pictures. L is the training length (128; dashed orange), and content plays no part: all queries and keys
-are alike, so what differs is the work of the encoding.
+How to read the pictures. L is the training length (128; dashed orange). All queries and keys are equal, so that every
+difference is due to the encoding.
 
-* **logit by distance**: what the last query of a sequence of 16 L adds to the logit of a key, relative to its own key,
-  against the distance on a logarithmic axis. A logit 5 lower is a weight 150 times smaller. A line that ends is a key
-  that cannot be seen. Where a query at L sees it otherwise, that is dotted. Where heads differ each has its colour.
+* **logit by distance**: the logit of each key for the last query of a sequence of 16 L, minus the logit of the query's
+  own key, against the distance on a logarithmic axis. A logit lower by 5 is a weight 150 times smaller. A line ends
+  where keys are masked. If the logits of a query at L differ, they are dotted. If heads differ, each has its colour.
 * **attention at L, at 4L**: the same for every query (row) and key (column) of the second head; dark is the largest of
-  a row, white the logit that the picture names (relative to the darkest), grey hidden.
-* **code of each position, cosine of two codes**: what is added to the embedding, and how alike two positions are.
+  a row, white the logit given in the picture (relative to the darkest), grey masked.
+* **code of each position, cosine of two codes**: the vector added to the embedding, and how similar two are.
 
-Encodings that read two ids a token are drawn in segments of 16 tokens: the place in the segment and its number.
+Encodings with two position ids per token are drawn in segments of 16 tokens: position in the segment, and its number.
 """
 
 
 def page(pictures: dict[str, str], concepts: dict[str, Callable]) -> str:
-    """Markdown. pictures: path of each scheme's picture, from the page; concepts: name of a picture -> who draws it."""
+    """Markdown. pictures: path of each scheme's picture, relative to the page.  concepts: name -> function."""
     families = {family: members for family, members in by_family().items() if members}
     contents = " · ".join(f"[{title}](#{title.lower().replace(' ', '-')})" for title in ("Ideas", *families))
     parts = [HEAD.rstrip(), contents, "## Ideas"]
@@ -43,32 +42,32 @@ def page(pictures: dict[str, str], concepts: dict[str, Callable]) -> str:
 
 
 def section(scheme: str, members: list[Facts], pictures: dict[str, str]) -> list[str]:
-    """What the class says of itself, then its variants; those that look alike share a picture."""
-    parts = [f"### {scheme}", explained(schemes.load(scheme).__doc__ or "")]
+    """The docstring of the class, then its variants; variants that look the same share a picture."""
+    parts = [f"### {scheme}", docstring_markdown(schemes.load(scheme).__doc__ or "")]
     drawn: dict[str, list[Facts]] = {}
     for fact in members:
         drawn.setdefault(pictures[fact.name], []).append(fact)
     for picture, alike in drawn.items():
-        lines = [f"* `pe={fact.name}`: {linked(fact.summary)}{made_of(fact.name)}" for fact in alike]
+        lines = [f"* `pe={fact.name}`: {linked(fact.summary)}{parts_of(fact.name)}" for fact in alike]
         parts += ["\n".join(lines), f"![{alike[0].name}]({picture})"]
     return [*parts, f"[model/pe/{scheme}.py](../model/pe/{scheme}.py)"]
 
 
-def explained(docstring: str) -> str:
-    """A docstring up to its options: paragraphs as they are, what is indented as code, papers as links."""
-    kept = []
+def docstring_markdown(docstring: str) -> str:
+    """A docstring up to its options: indented paragraphs as code, papers as links."""
+    parts = []
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(docstring)):
         if paragraph.startswith("    "):
-            kept.append("```\n" + textwrap.dedent(paragraph) + "\n```")
+            parts.append("```\n" + textwrap.dedent(paragraph) + "\n```")
         elif option := re.search(r"(?m)^(?=[a-z_0-9]+: )", paragraph):
-            kept.append(escaped(paragraph[: option.start()].rstrip()))
+            parts.append(escaped(paragraph[: option.start()].rstrip()))
         else:
-            kept.append(escaped(paragraph))
-    return "\n\n".join(part for part in kept if part)
+            parts.append(escaped(paragraph))
+    return "\n\n".join(part for part in parts if part)
 
 
-def made_of(name: str) -> str:
-    """Parts of a hybrid, as short as they were written."""
+def parts_of(name: str) -> str:
+    """The parts of a hybrid in short form; "" for other schemes."""
     options = schemes.options(name)
     keys = schemes.part_lists(options["scheme"])
     return "".join(f"  \n  `{key}: [{', '.join(map(brief, options[key]))}]`" for key in keys)
@@ -85,12 +84,7 @@ def brief(part: str | dict) -> str:
 
 
 def escaped(text: str) -> str:
-    """Markdown that shows the characters of a formula: * and _ and < as they are, but for what stands in backticks."""
+    """Markdown in which *, _ and < outside backticks are shown as characters."""
     pieces = re.split(r"(`[^`]*`)", text)
     plain = [re.sub(r"([*_<\[\]])", r"\\\1", piece) if i % 2 == 0 else piece for i, piece in enumerate(pieces)]
     return linked("".join(plain))
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The gallery's pictures: a scheme's portrait as a row of panels, each with one thing to see."""
+"""The gallery's pictures: a scheme's portrait as a row of panels, each with one quantity."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +25,9 @@ INK, FAINT, HIDDEN, ACCENT = "#12161f", "#8a8a94", "#eeeef2", "#c65805"
 HEADS = ("#c65805", "#c3a944", "#179186", "#4145c1")
 WEIGHT = LinearSegmentedColormap.from_list("weight", ["#ffffff", "#cfe3ff", "#54afff", "#4145c1", "#2b2e8c"])
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#821c14", "#c65805", "#fbfbfd", "#4145c1", "#12164f"])
-LOWEST = -20.0  # a logit so far below the query's own gives no weight
-PALEST = (-10.0, -0.5)  # in the maps white is the lowest logit of all, but never lower or higher than these
-STYLE = {
+LOWEST = -20.0  # a key whose logit is lower than its query's own by this much has no weight
+PALEST = (-10.0, -0.5)  # range of the white logit of the maps; within it, white is the lowest logit
+STYLE: Any = {
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -46,7 +46,7 @@ STYLE = {
     "savefig.bbox": "tight",
     "savefig.pad_inches": 0.06,
 }
-Panel = tuple[float, Callable[[Axes], None]]  # width relative to the height, and what to draw
+Panel = tuple[float, Callable[[Axes], None]]  # width relative to the height, and the function that draws it
 
 
 def portrait_figure(portrait: Portrait) -> Figure:
@@ -67,7 +67,7 @@ def portrait_figure(portrait: Portrait) -> Figure:
 
 
 def map_panels(portrait: Portrait) -> list[Panel]:
-    """One kind of layer at both lengths, several kinds at the longer one."""
+    """Maps of a single kind of layer at both lengths, of several kinds at the longer one."""
     panels: list[Panel] = []
     drawn = {
         layers: pictures if len(portrait.maps) == 1 else pictures[-1:] for layers, pictures in portrait.maps.items()
@@ -101,7 +101,7 @@ def row(panels: list[Panel], height: float = 2.25, columns: int | None = None) -
 
 
 def save(figure: Figure, path: Path, colours: int = 160) -> None:
-    """A PNG with a palette: a third of the size of one in full colour, and it looks the same."""
+    """Save as PNG with a palette, a third of the size of one in full colour without a visible difference."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         figure.savefig(path, dpi=110, metadata={"Software": None})
@@ -145,7 +145,7 @@ def draw_curves(ax: Axes, portrait: Portrait) -> None:
 
 
 def draw_curve(ax: Axes, values: np.ndarray, colour: str, **line: Any) -> None:
-    """Logits by distance. A few keys that are seen beyond a gap, such as sinks, would be too short for a line."""
+    """Logits by distance. Single keys beyond a masked range, such as sinks, are drawn as dots."""
     x, y = np.arange(1, len(values)), values[1:]
     ax.plot(x, y, color=colour, **line)
     hidden = np.isnan(y)
@@ -155,7 +155,7 @@ def draw_curve(ax: Axes, values: np.ndarray, colour: str, **line: Any) -> None:
 
 
 def legend_above(ax: Axes, words: list[tuple[str, str]]) -> None:
-    """Coloured words at the right of the title, where no curve can be."""
+    """Coloured words at the right of the title, where they cover no curve."""
     pieces: list[Artist] = [TextArea(word, textprops={"color": colour, "size": 7.5}) for word, colour in words]
     if pieces:
         packed = HPacker(children=pieces, align="baseline", pad=0, sep=3)
@@ -188,7 +188,7 @@ def draw_end(ax: Axes, ends: int) -> None:
 
 
 def pooled(values: np.ndarray, block: int) -> np.ndarray:
-    """Means over blocks; a block with nothing in it stays nan."""
+    """Means over blocks, ignoring NaN; NaN for a block of NaN only."""
     n = len(values) // block
     blocks = values[: n * block, : n * block].reshape(n, block, n, block)
     some = ~np.isnan(blocks).all(axis=(1, 3))

@@ -1,4 +1,4 @@
-"""What the gallery draws of a scheme, asked of the encodings it builds: arrays, and no picture yet.
+"""Arrays that the gallery draws, computed by the encodings that a scheme builds.
 
 Shapes: L training length, H heads, D width, T tokens.
 """
@@ -15,17 +15,17 @@ from model.pe.base import Context, PositionEncoding
 from model.pe.registry import schemes
 
 LENGTH = 128  # the training length of the models drawn
-FAR = 16  # curves reach to 16 times that
-MAP = 4  # maps to 4 times
+FAR = 16  # length of the curves, in training lengths
+MAP = 4  # length of the larger maps, in training lengths
 MODEL = {"layers": 4, "width": 256, "heads": 4}
-SEGMENT = 16  # tokens of a segment, for encodings that read two ids a token
-CHANNELS = 64  # width of the model whose codes are drawn: narrow enough to see each channel
-HEAD = 1  # the head whose maps are drawn: the second, for in some schemes the first sees next to nothing
+SEGMENT = 16  # tokens of a segment, for encodings with two position ids per token
+CHANNELS = 64  # width of the model whose codes are drawn, small enough to show each channel
+HEAD = 1  # index of the head whose maps are drawn; in some schemes the first attends to very few keys
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Logits of the last query against each distance, relative to the query's own key; nan where it cannot look."""
+class LogitCurve:
+    """Logits of the last query against each distance, relative to the query's own key; NaN where keys are masked."""
 
     length: int  # tokens in the sequence
     values: np.ndarray  # (H, length)
@@ -33,14 +33,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Portrait:
-    """None or empty: the scheme does nothing of the kind."""
+    """Arrays of one scheme. None or empty: not applicable."""
 
-    code: np.ndarray | None  # (T, D) what is added to the embedding
-    curves: list[Curve]
-    maps: dict[str, list[np.ndarray]]  # layers it holds for -> logits (T, T) at each length, see `logit_map`
-    scale: np.ndarray | None  # (T,) what logits are multiplied by
-    sink: np.ndarray | None  # (T,) weight that no key gets
-    ends: int | None  # positions there are
+    code: np.ndarray | None  # (T, D) vectors added to the embedding
+    curves: list[LogitCurve]
+    maps: dict[str, list[np.ndarray]]  # layers -> logits (T, T) at each length, see `logit_map`
+    scale: np.ndarray | None  # (T,) factors of the logits
+    sink: np.ndarray | None  # (T,) weight of the sink
+    ends: int | None  # number of positions, if limited
 
 
 @torch.no_grad()
@@ -49,7 +49,7 @@ def portrait(name: str) -> Portrait:
     components = model.components()
     ends = (
         None if any(component.position_axes for component in components) else model.max_positions
-    )  # segments may be as many as they like
+    )  # the number of segments is not limited
     layers = [model.encodings[which] for which in model.encoding_of_layer]
     acts = any(encoding.overrides(*ATTENTION) for encoding in model.encodings) or not components[0].overrides("embed")
     scale, sink = logit_scale(layers, ends), sink_share(layers, ends)
@@ -72,13 +72,13 @@ def within(length: int, ends: int | None) -> int:
     return length if ends is None else min(length, ends)
 
 
-def same_picture(name: str) -> str:
-    """Two names with the same scheme and options look alike; this is what they have in common."""
+def picture_key(name: str) -> str:
+    """A key that is equal for names with the same scheme and options, which look the same."""
     return str({key: value for key, value in schemes.resolve(name).items() if key != "name"})
 
 
 def code(name: str, length: int) -> np.ndarray:
-    """What the encodings add to embeddings that are zero, (T, D)."""
+    """Sum that the encodings add to zero embeddings, (T, D)."""
     model = build(64, LENGTH, MODEL | {"width": CHANNELS}, name)
     components = model.components()
     context = context_of(components, length, length)
@@ -88,20 +88,21 @@ def code(name: str, length: int) -> np.ndarray:
     return x[0].numpy()
 
 
-def curves(layers: list[PositionEncoding], ends: int | None) -> list[Curve]:
-    """Of the layer that sees furthest: at the far end and, where that is another function, at the training length."""
+def curves(layers: list[PositionEncoding], ends: int | None) -> list[LogitCurve]:
+    """Curves of the layer with the largest window: at the longest length and, if it differs, at the training length."""
     encoding = max(layers, key=lambda layer: layer.window_size() or FAR * LENGTH)
-    found = []
+    by_length = []
     for length in dict.fromkeys((within(FAR * LENGTH, ends), LENGTH)):
         by_distance = attention(encoding, length, queries=1)[:, 0].flip(-1)  # (H, T)
         relative = by_distance - by_distance[:, :1]
-        found.append(Curve(length, relative.where(relative.isfinite(), torch.nan).numpy()))
-    near = found[0].values[:, :LENGTH]
-    return found[:1] if np.allclose(near, found[-1].values, atol=1e-3, equal_nan=True) else found
+        by_length.append(LogitCurve(length, relative.where(relative.isfinite(), torch.nan).numpy()))
+    near = by_length[0].values[:, :LENGTH]
+    same = np.allclose(near, by_length[-1].values, atol=1e-3, equal_nan=True)
+    return by_length[:1] if same else by_length
 
 
 def maps(layers: list[PositionEncoding], ends: int | None) -> dict[str, list[np.ndarray]]:
-    """Logits by layer and length; layers of one kind are drawn once."""
+    """Logits by layers and length; equal layers are drawn once."""
     lengths = [LENGTH] if ends is not None and ends < MAP * LENGTH else [LENGTH, MAP * LENGTH]
     kinds: dict[str, list[int]] = {}
     for number, layer in enumerate(layers):
@@ -113,7 +114,7 @@ def maps(layers: list[PositionEncoding], ends: int | None) -> dict[str, list[np.
 
 
 def kind(layer: PositionEncoding) -> str:
-    """What a layer's encodings are and their options: layers that differ only in learned values are of one kind."""
+    """Classes and options of a layer's encodings: equal for layers that differ only in learned values."""
     plain = (int, float, str, type(None))
     return str(
         [
@@ -124,14 +125,14 @@ def kind(layer: PositionEncoding) -> str:
 
 
 def logit_map(encoding: PositionEncoding, length: int) -> np.ndarray:
-    """Logits (T, T) relative to the largest of each query, nan where a key is hidden."""
+    """Logits (T, T) relative to the largest of each query, NaN where a key is masked."""
     every = attention(encoding, length, queries=length)[HEAD]
     relative = every - every.amax(dim=-1, keepdim=True)
     return relative.where(relative.isfinite(), torch.nan).numpy()
 
 
 def logit_scale(layers: list[PositionEncoding], ends: int | None) -> np.ndarray | None:
-    """What a query is multiplied by at each position, in the layer where that varies; None if nowhere."""
+    """Factor of the query per position, in the first layer where it varies; None if it varies in none."""
     length = within(FAR * LENGTH, ends)
     for layer in dict.fromkeys(layers):
         if layer.overrides("map_q") and not layer.overrides("scores", "token_state"):
@@ -143,7 +144,7 @@ def logit_scale(layers: list[PositionEncoding], ends: int | None) -> np.ndarray 
 
 
 def sink_share(layers: list[PositionEncoding], ends: int | None) -> np.ndarray | None:
-    """Weight that no key gets where all logits are 0, for each number of keys."""
+    """Weight of the sink per number of keys if all logits are 0; None without a sink."""
     length = within(FAR * LENGTH, ends)
     layer = next((layer for layer in layers if layer.overrides("sink") and layer.window_size() is None), None)
     if layer is None:
@@ -155,9 +156,9 @@ def sink_share(layers: list[PositionEncoding], ends: int | None) -> np.ndarray |
 
 
 def attention(encoding: PositionEncoding, length: int, queries: int, content: float = 1.0) -> torch.Tensor:
-    """Logits (H, queries, length) where all content is alike: every channel of a query or a key is `content`.
+    """Logits (H, queries, length) for equal content: every channel of a query or a key is `content`.
 
-    Schemes that look at the content of tokens are given the same random one each time.
+    Content-dependent schemes get fixed random token states.
     """
     q, k, spec = mapped(encoding, length, queries, content)
     return logits(q, k, spec)[0]
@@ -178,7 +179,7 @@ def mapped(
 
 
 def context_of(components: list[PositionEncoding], length: int, queries: int) -> Context:
-    """Positions 0, 1, 2, ...; for encodings of two ids a token the place in a segment and the segment's number."""
+    """Positions 0, 1, 2, ...; with two ids per token, the position in a segment and its number."""
     index = torch.arange(length)
     if not any(component.position_axes for component in components):
         return Context(index[None], queries, LENGTH, length, contiguous=True)

@@ -1,4 +1,4 @@
-"""What is to be said of a scheme: read from its YAML, asked of the encodings it builds. Nothing here knows a name."""
+"""Facts about each scheme, from its YAML and from the encodings that it builds. Nothing here depends on its name."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REFERENCE = Shape(width=128, heads=4, kv_heads=4, head_dim=32, layers=4, train_length=128)  # model=tiny
 PAPER = re.compile(r"\b(\d{4}\.\d{5})\b")
-PLACES = {  # where a hook acts, in the order of the computation
+PLACES = {  # hook -> where it acts, in the order of the computation
     "embed": "embedding",
     "map_k": "queries and keys",
     "map_q": "queries",
@@ -39,12 +39,12 @@ class Facts:
     relative: bool
     parameters: int  # learned, at the reference shape
     per_layer: bool
-    length: str  # what happens past the training length
+    length: str  # behaviour beyond the training length
     family: str
 
 
 def summary_of(group: str, name: str) -> str:
-    """The comment that a plug-in's YAML starts with. Needs no torch."""
+    """The comment at the top of a plug-in's YAML. Needs no torch."""
     first = (CONFIGS / group / f"{name}.yaml").read_text().splitlines()[0]
     return first.removeprefix("#").strip() if first.startswith("#") else name
 
@@ -67,36 +67,36 @@ def facts(name: str) -> Facts:
         relative=all(encoding.relative for encoding in encodings),
         parameters=sum(p.numel() for p in dict.fromkeys(p for e in encodings for p in e.parameters())),
         per_layer=any(component.per_layer for component in components),
-        length=past_the_training_length(layers, components),
+        length=beyond_training_length(layers, components),
         family=next(family for family, belongs in FAMILIES.items() if belongs(name, components)),
     )
 
 
 def acts(components: "list[PositionEncoding]") -> tuple[str, ...]:
-    """Places where any of the encodings does something."""
-    found = []
+    """Places where any of the encodings acts."""
+    places = []
     for component in components:
         hooks = [hook for hook in PLACES if component.overrides(hook)]
         if "window_size" in hooks or "allowed" in hooks:  # a table of 0 and -inf
             hooks = [hook for hook in hooks if hook not in ("table", "bias")]
         if "map_k" in hooks:
             hooks = [hook for hook in hooks if hook != "map_q"]
-        found += [PLACES[hook] for hook in hooks]
-    return tuple(place for place in dict.fromkeys(PLACES.values()) if place in found)
+        places += [PLACES[hook] for hook in hooks]
+    return tuple(place for place in dict.fromkeys(PLACES.values()) if place in places)
 
 
-def past_the_training_length(layers: "list[PositionEncoding]", components: "list[PositionEncoding]") -> str:
+def beyond_training_length(layers: "list[PositionEncoding]", components: "list[PositionEncoding]") -> str:
     ends = [component.max_positions for component in components if component.max_positions is not None]
-    limited = [layer.window_size() for layer in layers if layer.window_size() is not None]
-    said = []
+    limited = [size for layer in layers if (size := layer.window_size()) is not None]
+    parts = []
     if ends:
-        said.append(f"refused beyond {min(ends):,} tokens")
+        parts.append(f"refused beyond {min(ends):,} tokens")
     if any(component.length_dependent for component in components):
-        said.append("earlier tokens change with the length")
+        parts.append("earlier tokens change with the length")
     if limited:
         where = "" if len(limited) == len(layers) else f" in {len(limited)} of {len(layers)} layers"
-        said.append(f"sees {max(limited)} keys{where}")
-    return ", ".join(said) or "any length"
+        parts.append(f"sees {max(limited)} keys{where}")
+    return ", ".join(parts) or "any length"
 
 
 def _any(*hooks: str) -> "Callable[[str, list[PositionEncoding]], bool]":
@@ -104,7 +104,7 @@ def _any(*hooks: str) -> "Callable[[str, list[PositionEncoding]], bool]":
 
 
 def _hybrid(name: str, components: "list[PositionEncoding]") -> bool:
-    """Several encodings, given as a list of parts."""
+    """True for several encodings, configured as a list of parts."""
     return bool(schemes.part_lists(schemes.options(name)["scheme"]))
 
 
@@ -114,7 +114,7 @@ def _regions(name: str, components: "list[PositionEncoding]") -> bool:
     return any(isinstance(component, Regions) for component in components)
 
 
-# The first family that a scheme belongs to is its own.
+# A scheme belongs to the first family whose condition holds.
 FAMILIES: "dict[str, Callable[[str, list[PositionEncoding]], bool]]" = {
     "Hybrids and schedules": _hybrid,
     "Rotations with re-mapped distances": _regions,
@@ -145,6 +145,6 @@ def linked(text: str) -> str:
 
 
 def by_family() -> dict[str, list[Facts]]:
-    """Every scheme, in families, in the order they are best read."""
+    """Every scheme by family, in reading order."""
     every = [facts(name) for name in schemes.names()]
     return {family: [f for f in every if f.family == family] for family in ORDER}

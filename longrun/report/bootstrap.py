@@ -1,8 +1,8 @@
-"""Statistics of paired evaluations: document bootstrap, seed-and-document bootstrap, Holm, Wilson.
+"""Statistics of paired evaluations: document bootstrap, seed-and-document bootstrap, Holm, Wilson, rankings.
 
-Legend: P comparisons, S seeds, D documents, R resamples. A document enters as two numbers, the sum of its NLLs and the
-number of its scored tokens, and both are resampled together: a mean here is sum over tokens / number of tokens, never
-a mean of document means. numpy only.
+Legend: P comparisons, S seeds, D documents, R resamples, M schemes, Q questions. A document enters as two numbers, the
+sum of its NLLs and the number of its scored tokens, which are resampled together: a mean is sum over tokens / number
+of tokens, never a mean of document means. Depends on numpy only.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ RESAMPLES = 10_000
 MOST_RESAMPLES = 40_000
 SEED = 0
 LEVEL = 0.95
-BLOCK = 1 << 22  # cells of the (resamples, documents) weight matrix held at a time
+BLOCK = 1 << 22  # entries of the (resamples, documents) weight matrix held at a time
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ def token_weighted_mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_means(sums: np.ndarray, counts: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """Means (R, P) of `sums` (P, S, D) over `counts` (D,) when seeds and documents are drawn with replacement.
+    """Means (R, P) of `sums` (P, S, D) over `counts` (D,) for seeds and documents drawn with replacement.
 
-    Every comparison sees the same draws. The documents are the same texts under every seed (crossed, not nested), so a
-    resample draws one set of documents for all its seeds: drawing anew for each seed would count one text S times as
+    All comparisons share the draws. The documents are the same texts under every seed (crossed, not nested), so a
+    resample draws one set of documents for all its seeds. Drawing documents per seed would count one text S times as
     independent evidence and give intervals that are too narrow (Owen 2007, "The pigeonhole bootstrap").
     """
     comparisons, seeds, documents = sums.shape
@@ -66,7 +66,7 @@ def bootstrap_means(sums: np.ndarray, counts: np.ndarray, resamples: int = RESAM
 
 
 def _draws(rng: np.random.Generator, rows: int, n: int) -> np.ndarray:
-    """How often each of n units is drawn in n draws with replacement: (rows, n) float64."""
+    """Number of times each of n units is drawn in n draws with replacement: (rows, n) float64."""
     if n == 1:
         return np.ones((rows, 1))
     cells = rng.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
@@ -76,7 +76,7 @@ def _draws(rng: np.random.Generator, rows: int, n: int) -> np.ndarray:
 def intervals(
     sums: np.ndarray, counts: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
 ) -> list[Interval]:
-    """One interval for each of the P token-weighted means of `sums` (P, S, D) over `counts` (D,)."""
+    """Intervals of the P token-weighted means of `sums` (P, S, D) over `counts` (D,)."""
     sums, counts = _checked(sums, counts, resamples)
     return [Interval(**fields) for fields in _summaries(sums, counts, resamples, seed, level)]
 
@@ -89,7 +89,7 @@ def hierarchical_bootstrap(
     seed: int = SEED,
     level: float = LEVEL,
 ) -> list[Difference]:
-    """Paired differences A - B over identical targets, seeds and documents resampled.
+    """Paired differences A - B over identical targets; seeds and documents are resampled.
 
     a, b: NLL sums (P, S, D), the same seeds and documents in the same order; counts (D,) tokens per document.
     Raises ValueError if the shapes do not pair, a document has no token or there are fewer than 1,000 resamples.
@@ -104,25 +104,12 @@ def hierarchical_bootstrap(
     return [Difference(**each, won=float(share)) for each, share in zip(fields, won, strict=True)]
 
 
-def paired_bootstrap(
-    a: np.ndarray,
-    b: np.ndarray,
-    counts: np.ndarray,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    level: float = LEVEL,
-) -> Difference:
-    """One pair, one seed: NLL sums a, b (D,) and token counts (D,) of the same documents."""
-    a, b = np.asarray(a)[None, None], np.asarray(b)[None, None]
-    return hierarchical_bootstrap(a, b, counts, resamples, seed, level)[0]
-
-
 def _checked(sums: np.ndarray, counts: np.ndarray, resamples: int) -> tuple[np.ndarray, np.ndarray]:
     sums, counts = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
     if sums.ndim != 3 or counts.shape != sums.shape[2:] or not len(counts):
         raise ValueError(f"sums {sums.shape} are not (comparisons, seeds, documents) of counts {counts.shape}")
     if (counts <= 0).any():
-        raise ValueError("a document without scored tokens cannot be resampled: leave it out")
+        raise ValueError("a document without scored tokens cannot be resampled; leave it out")
     if resamples < 1000:
         raise ValueError(f"resamples={resamples}: an interval needs at least 1,000")
     return sums, counts
@@ -159,8 +146,10 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Of one scheme: its mean reciprocal rank over the tasks, percentile interval, share of resamples in which it
-    alone has the highest (or the lowest) of all."""
+    """Mean reciprocal rank of one scheme over the tasks, with its percentile interval.
+
+    `first`, `last`: share of resamples in which it alone has the highest (lowest) mean reciprocal rank.
+    """
 
     mrr: float
     low: float
@@ -170,9 +159,9 @@ class Ranking:
 
 
 def reciprocal_ranks(scores: np.ndarray) -> np.ndarray:
-    """1 / rank of each scheme, the highest score being rank 1: (M, ...) -> (M, ...).
+    """1 / rank of each scheme, with rank 1 for the highest score: (M, ...) -> (M, ...).
 
-    Schemes with the same score share the mean of their ranks: five that solve nothing are all third.
+    Schemes with the same score share the mean of their ranks: five equal schemes are all third.
     """
     above = (scores[None] > scores[:, None]).sum(axis=1)
     equal = (scores[None] == scores[:, None]).sum(axis=1)  # itself among them
@@ -182,11 +171,11 @@ def reciprocal_ranks(scores: np.ndarray) -> np.ndarray:
 def mean_reciprocal_rank(
     matches: list[np.ndarray], resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
 ) -> list[Ranking]:
-    """Schemes ranked by their share of right answers on each task, 1 / rank averaged over tasks (2305.19466).
+    """Schemes ranked by their accuracy on each task, 1 / rank averaged over tasks (2305.19466).
 
-    matches: for each task (M, S, Q) right answers of M schemes with S seeds to the same Q questions, 0 or 1.
-    Seeds and questions are resampled, on each task anew; the tasks are the ones there are.
-    Raises ValueError for shapes that do not fit together.
+    matches: per task (M, S, Q) correctness, 0 or 1, of M schemes with S seeds on the same Q questions.
+    Seeds and questions are resampled per task; tasks are not resampled.
+    Raises ValueError if the shapes do not fit together.
     """
     if not matches or len({task.shape[0] for task in matches}) != 1 or any(task.ndim != 3 for task in matches):
         raise ValueError(
@@ -196,7 +185,9 @@ def mean_reciprocal_rank(
     draws = np.zeros((len(point), resamples))
     for number, task in enumerate(matches):
         shares = bootstrap_means(task.astype(np.float64), np.ones(task.shape[2]), resamples, seed + number)
-        draws += reciprocal_ranks(np.round(shares.T, 12)) / len(matches)  # equal shares, whatever the order of summing
+        draws += reciprocal_ranks(np.round(shares.T, 12)) / len(
+            matches
+        )  # equal shares stay equal, whatever the order of summation
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=1)
     ends = [np.isclose(draws, end) for end in (draws.max(axis=0), draws.min(axis=0))]
     first, last = ((at & (at.sum(axis=0) == 1)).mean(axis=1) for at in ends)
@@ -205,7 +196,7 @@ def mean_reciprocal_rank(
 
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's score interval of a share, e.g. of exact matches (Wilson 1927). Never leaves [0, 1]."""
+    """Wilson's score interval of a share (Wilson 1927), within [0, 1]. Raises ValueError for impossible counts."""
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"successes={successes} of trials={trials}: needs 0 <= successes <= trials and trials >= 1")
     z = NormalDist().inv_cdf((1 + level) / 2)

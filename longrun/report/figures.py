@@ -1,6 +1,7 @@
-"""The report's figures as PNG and SVG, drawn by matplotlib from the report's payload (see report_payload)."""
+"""The report's figures as PNG and SVG, drawn by matplotlib from their descriptions (charts.py)."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -8,15 +9,17 @@ matplotlib.use("Agg")  # no display on a cluster node
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator, PercentFormatter
 
 from longrun.report import number_format as fmt
-from longrun.report.accuracy_figures import heat_maps, tasks
-from longrun.report.captions import NAMES, figures_of
+from longrun.report.charts import Axis, Chart, Figure, HeatMap, Series
 from longrun.report.palette import LIGHT, MARKERS, colour, marker
 
-LOG_RANGE = 8  # largest over smallest value from which the y axis of a perplexity is logarithmic
-STYLE = {
+LOG_RANGE = 8  # ratio of the largest to the smallest value from which y is drawn logarithmically
+ACROSS = 3  # small panels per row
+RULE = "#6b6b76"
+STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -34,147 +37,125 @@ STYLE = {
 }
 
 
-def write_figures(payload: dict, folder: Path) -> list[Path]:
-    """Draw every figure of report_captions.figures_of into `folder`; returns the files."""
+def write_figures(figures: list[Figure], folder: Path) -> list[Path]:
+    """Draw every figure into `folder` as PNG and SVG; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    files = []
     with matplotlib.rc_context(STYLE):
-        for figure in figures_of(payload):
-            if figure.metric:
-                drawn = _lengths(payload["studies"][figure.study], figure.metric)
-            elif figure.stem == "training":
-                drawn = _training(payload["training"], payload["training_frame"])
-            elif figure.stem == "nll_by_position":
-                drawn = _positions(payload["positions"])
-            else:
-                drawn = _answers(payload["answers"], figure.stem)
-            written += _save(drawn, folder / figure.stem)
-    return written
-
-
-def _answers(exams: list[dict], stem: str) -> pyplot.Figure:
-    asked = [exam for exam in exams if stem in (exam["name"], exam["protocol"])]
-    return tasks(asked) if stem == "exact_match" else heat_maps(asked[0])
-
-
-def _save(figure: pyplot.Figure, stem: Path) -> list[Path]:
-    files = [stem.with_suffix(kind) for kind in (".png", ".svg")]
-    for file in files:
-        metadata = {"Date": None} if file.suffix == ".svg" else None
-        figure.savefig(file, dpi=180, metadata=metadata)
-    pyplot.close(figure)
+        for figure in figures:
+            canvas = _heat_maps(figure.heat_maps) if figure.heat_maps else _charts(figure)
+            files += _save(canvas, folder / figure.stem)
     return files
 
 
-def _look(line: dict) -> dict:
-    return {"color": LIGHT[colour(line["colour"])], "marker": MARKERS[marker(line["colour"])]}
+def _save(canvas: Canvas, stem: Path) -> list[Path]:
+    files = [stem.with_suffix(kind) for kind in (".png", ".svg")]
+    for file in files:
+        metadata = {"Date": None} if file.suffix == ".svg" else None
+        canvas.savefig(file, dpi=180, metadata=metadata)
+    pyplot.close(canvas)
+    return files
 
 
-def _lengths(study: dict, metric: str) -> pyplot.Figure:
-    limit = study["detail"][metric]
-    panels = 1 if limit is None else 2
-    figure, axes = pyplot.subplots(1, panels, figsize=(5.6 * panels - 1.2 * (panels - 1), 3.8), squeeze=False)
-    values = [value for line in study["lines"] for point in line["points"] if (value := point[metric][0]) is not None]
-    for index, ax in enumerate(axes[0]):
-        _draw_lengths(ax, study, metric)
-        _length_axis(ax, study)
-        if index == 0 and metric != "gap" and values and max(values) > LOG_RANGE * min(values):
-            _log_axis(ax)
-        if index == 1:
-            low = min(values)
-            ax.set_ylim(low - 0.06 * (limit - low), limit)
-    axes[0][0].set_ylabel(NAMES[metric])
-    axes[0][0].set_title("whole range" if panels == 2 else "")
-    if panels == 2:
-        axes[0][1].set_title("detail of the lower end")
-    handles, names = axes[0][0].get_legend_handles_labels()
-    figure.tight_layout(w_pad=2)
-    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(1.0, 0.95))
-    return figure
+def _charts(figure: Figure) -> Canvas:
+    """One panel per chart, two where the chart has a detail; small ones where each chart has its own title."""
+    small = any(chart.title for chart in figure.charts)
+    panels = [
+        (chart, detail) for chart in figure.charts for detail in ([False] if chart.detail is None else [False, True])
+    ]
+    canvas, axes = _grid(len(panels), 3.6, 2.8) if small else _grid(len(panels), 5.0, 3.8)
+    for ax, (chart, detail) in zip(axes, panels, strict=True):
+        _draw(ax, chart, detail)
+    entries = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    canvas.tight_layout(w_pad=2)
+    canvas.legend(list(entries.values()), list(entries), loc="upper left", bbox_to_anchor=(1.0, 0.95))
+    return canvas
 
 
-def _draw_lengths(ax: Axes, study: dict, metric: str) -> None:
-    for line in study["lines"]:
-        look = _look(line)
-        points = [point for point in line["points"] if point[metric][0] is not None]
-        lengths = [point["length"] for point in points]
-        value, low, high = ([point[metric][i] for point in points] for i in range(3))
-        ax.plot(lengths, value, label=line["label"], zorder=3, markeredgecolor="white", markeredgewidth=0.6, **look)
-        if len(line["seeds"]) > 1:
-            ax.fill_between(lengths, low, high, color=look["color"], alpha=0.16, linewidth=0, zorder=2)
-        control = [point for point in line["control"] if point[metric][0] is not None]
-        xs, ys = [point["length"] for point in control], [point[metric][0] for point in control]
-        ax.plot(xs, ys, color=look["color"], linestyle=(0, (3, 2)), linewidth=1.0, zorder=2)
+def _grid(count: int, width: float, height: float) -> tuple[Canvas, list[Axes]]:
+    rows, columns = -(-count // ACROSS), min(count, ACROSS)
+    canvas, axes = pyplot.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    for ax in axes.flat[count:]:
+        ax.set_axis_off()
+    return canvas, list(axes.flat[:count])
 
 
-def _length_axis(ax: Axes, study: dict) -> None:
-    lengths, trained = study["lengths"], study["train_lengths"]
-    ax.set_xscale("log", base=2)
-    names = [f"{n:,}" + (f"\n{fmt.ratio(n, trained[0])}" if len(trained) == 1 else "") for n in lengths]
-    ax.set_xticks(lengths, names)
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("evaluation length (tokens)")
-    for length in trained:
-        ax.axvline(length, color="#6b6b76", linewidth=1, linestyle=":", zorder=1)
+def _draw(ax: Axes, chart: Chart, detail: bool) -> None:
+    for series in chart.series:
+        _draw_series(ax, series)
+    for length in chart.train_lengths:
+        ax.axvline(length, color=RULE, linewidth=1, linestyle=":", zorder=1)
         ax.annotate(
-            "trained", (length, 1), xycoords=("data", "axes fraction"), xytext=(3, -2), textcoords="offset points",
-            fontsize=7.5, color="#6b6b76", va="top",
+            f"trained at {length:,}", (length, 1), xycoords=("data", "axes fraction"), xytext=(3, -2),
+            textcoords="offset points", fontsize=7.5, color=RULE, va="top",
         )  # fmt: skip
+    _x_axis(ax, chart.x)
+    values = [y for series in chart.series for _, y, _, _ in series.points if y is not None]
+    _y_axis(ax, chart.y, chart.y.log and not detail and bool(values) and max(values) > LOG_RANGE * min(values))
+    ax.set_title(chart.title)
+    if chart.detail is not None:
+        ax.set_title("Detail of the lower end" if detail else "Whole range")
+    if detail and chart.detail is not None:
+        ax.set_ylim(min(values) - 0.06 * (chart.detail - min(values)), chart.detail)
+        ax.set_ylabel("")
 
 
-def _log_axis(ax: Axes) -> None:
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+def _draw_series(ax: Axes, series: Series) -> None:
+    shade = LIGHT[colour(series.style)]
+    look: dict[str, Any] = {"color": shade, "label": series.label if series.in_legend else None, "zorder": 3}
+    if series.thin:
+        look["linewidth"] = 1.2
+    else:
+        look |= {"marker": MARKERS[marker(series.style)], "markeredgecolor": "white", "markeredgewidth": 0.6}
+    points: list[Any] = [point for point in series.points if point[1] is not None]
+    x, y = [point[0] for point in points], [point[1] for point in points]
+    ax.plot(x, y, **look)
+    if series.band:
+        low, high = ([point[i] for point in points] for i in (2, 3))
+        ax.fill_between(x, low, high, color=shade, alpha=0.16, linewidth=0, zorder=2)
+    control: list[Any] = [point for point in series.control if point[1] is not None]
+    dashes: Any = (0, (3, 2))
+    ax.plot([p[0] for p in control], [p[1] for p in control], color=shade, linestyle=dashes, linewidth=1.0, zorder=2)
 
 
-def _positions(positions: dict) -> pyplot.Figure:
-    limit = positions["detail"]
-    panels = 1 if limit is None else 2
-    figure, axes = pyplot.subplots(1, panels, figsize=(5.6 * panels - 1.2 * (panels - 1), 3.8), squeeze=False)
-    for ax in axes[0]:
-        _draw_positions(ax, positions)
-    axes[0][0].set_ylabel("NLL (nats per token)")
-    if limit is not None:
-        low = min(point["nll"][0] for line in positions["lines"] for point in line["points"])
-        axes[0][1].set_ylim(low - 0.06 * (limit - low), limit)
-        axes[0][1].set_title("detail of the lower end")
-    figure.tight_layout(w_pad=2)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(1.0, 0.95))
-    return figure
+def _x_axis(ax: Axes, axis: Axis) -> None:
+    if axis.log:
+        ax.set_xscale("log", base=2)
+    ax.set_xticks([value for value, _, _ in axis.ticks], [f"{text}\n{sub}".strip() for _, text, sub in axis.ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(axis.label)
 
 
-def _draw_positions(ax: Axes, positions: dict) -> None:
-    for line in positions["lines"]:
-        look = _look(line)
-        xs = [max(1.0, (point["from"] + 1) * point["to"]) ** 0.5 for point in line["points"]]
-        value, low, high = ([point["nll"][i] for point in line["points"]] for i in range(3))
-        ax.plot(xs, value, label=line["label"], color=look["color"], marker=look["marker"], markersize=3)
-        ax.fill_between(xs, low, high, color=look["color"], alpha=0.16, linewidth=0)
-    for length in positions["train_lengths"]:
-        ax.axvline(length, color="#6b6b76", linewidth=1, linestyle=":")
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    ax.set_xlabel(f"position in the window of {positions['length']:,} tokens")
+def _y_axis(ax: Axes, axis: Axis, log: bool) -> None:
+    ax.set_ylabel(axis.label)
+    if log:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    if axis.format == "percent":
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    bottom, top = axis.range
+    if bottom is not None:
+        ax.set_ylim(bottom=bottom)
+    if top is not None:
+        ax.set_ylim(top=top)
 
 
-def _training(curves: list[dict], frame: dict) -> pyplot.Figure:
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6))
-    seen = set()
-    for curve in curves:
-        shade = LIGHT[colour(curve["colour"])]
-        label = None if curve["label"] in seen else curve["label"]
-        seen.add(curve["label"])
-        left.plot([row[0] for row in curve["rows"]], [row[1] for row in curve["rows"]], color=shade, lw=1, label=label)
-        tokens, bits = ([row[i] for row in curve["valid"]] for i in (0, 1))
-        right.plot(tokens, bits, color=shade, marker=MARKERS[marker(curve["colour"])], lw=1, ms=3)
-    left.set_ylabel("training loss (nats per token)")
-    right.set_ylabel("validation bits per byte")
-    for ax, key in ((left, "loss"), (right, "valid_bits_per_byte")):
-        if frame[key] is not None:
-            ax.set_ylim(top=frame[key])
-        ax.set_xlabel("training tokens")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: fmt.short(value)))
-    figure.tight_layout(w_pad=2)
-    figure.legend(loc="upper left", bbox_to_anchor=(1.0, 0.95))
-    return figure
+def _heat_maps(maps: list[HeatMap]) -> Canvas:
+    """One panel per curve, each cell with its accuracy in per cent."""
+    canvas, axes = _grid(len(maps), 3.4, 2.6)
+    for ax, heat_map in zip(axes, maps, strict=True):
+        ax.imshow(heat_map.shares, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        for y, row in enumerate(heat_map.shares):
+            for x, share in enumerate(row):
+                if share == share:  # not NaN
+                    ink = "white" if share < 0.6 else "black"
+                    ax.text(x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=ink)
+        ax.grid(visible=False)
+        ax.set_xticks(range(len(heat_map.lengths)), [f"{n:,}" for n in heat_map.lengths])
+        ax.set_yticks(range(len(heat_map.depths)), [fmt.share(depth) for depth in heat_map.depths])
+        ax.set_xlabel("tokens")
+        ax.set_ylabel("depth")
+        ax.set_title(heat_map.title)
+    canvas.tight_layout()
+    return canvas

@@ -1,25 +1,30 @@
-"""Run folders read into plain records: what was trained, what was evaluated, per-document sums of the NLLs.
+"""Run folders as plain records: configuration, training metrics, evaluations and per-document sums of the NLL.
 
-Nothing is computed here beyond sums. A file that contradicts itself or its neighbour is refused (DataError), because a
-report that silently mixes a new JSON with an old parquet would carry two different numbers under one name.
+Nothing is computed here beyond sums. A file that contradicts itself or the file beside it is refused (DataError): a
+report that mixes a new JSON with an old parquet file would give two numbers the same name.
 """
 
-import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
 from longrun.base.errors import DataError
-from model.old_keys import rename_all
+from longrun.runs import metrics
+from longrun.runs.run_folder import RunFolder
 
-RUN_MARKS = ("config.yaml", "metrics.jsonl", "done", "eval")
-ROW_NUMBERS = ("length", "tokens", "nll")  # what every row that was not refused must hold
-AGREEMENT = 2e-3  # nats per token: JSON and parquet are written from the same float32 values
+RUN_FILES = ("config.yaml", "metrics.jsonl", "done")  # a folder with one of these, or with eval/*.json, is a run
+RECORD_KEYS = ("protocol", "scheme", "train_length", "targets_hash", "rows")
+ROW_NUMBERS = ("length", "tokens", "nll")  # required of every row that was not refused
+TOLERANCE = 2e-3  # nats per token: JSON and parquet are written from the same float32 values
+BATCH_ROWS = 1 << 20  # rows of a parquet file held at a time
+ADVICE = "Evaluate the run again (python eval.py run=...) or delete the file."
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,10 @@ class DocumentSums:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One eval/<protocol>[-<extension>].json and the parquet file beside it, if there is one."""
+    """One eval/<protocol>[-<extension>].json and the parquet file of per-token scores beside it, if there is one."""
 
     path: Path
-    record: dict
+    record: dict[str, Any]
     seconds: dict[int, float] = field(default_factory=dict)  # length -> wall time of its evaluation
 
     @property
@@ -57,64 +62,65 @@ class Evaluation:
         return self.record["train_length"]
 
     @property
-    def asks(self) -> bool:
-        """Whether it counts right answers to questions."""
+    def measures_accuracy(self) -> bool:
+        """True for tasks and needles, which count correct answers; False for perplexity."""
         return any("matches" in row for row in self.record["rows"])
 
     @cached_property
-    def rows(self) -> dict[int, dict]:
+    def rows(self) -> dict[int, dict[str, Any]]:
+        """Length -> measured row."""
         return {row["length"]: row for row in self.record["rows"] if "refused" not in row}
 
     @cached_property
     def refused(self) -> dict[int, str]:
+        """Length -> reason why the encoding cannot be evaluated there."""
         return {row["length"]: str(row["refused"]) for row in self.record["rows"] if "refused" in row}
 
     @cached_property
     def documents(self) -> dict[int, DocumentSums]:
-        """Length -> per-document sums; empty without a parquet file."""
-        file = self.path.with_suffix(".parquet")
-        if not file.exists():
+        """Length -> per-document sums; empty without a parquet file. Raises DataError if they contradict the JSON."""
+        if not self._scores.exists():
             return {}
-        sums = _per_document(file)
+        sums = _per_document(self._scores)
         for length, row in self.rows.items():
             if length in sums:
-                _check_agreement(file, length, sums[length], row)
+                _check_agreement(self._scores, length, sums[length], row)
         return sums
 
     @cached_property
-    def questions(self) -> dict[int, np.ndarray]:
-        """Length -> whether each question was answered rightly, in their order; empty without a parquet file."""
+    def correct(self) -> dict[int, np.ndarray]:
+        """Length -> correctness of each question (Q,) bool, in their order; empty without a parquet file.
+
+        Raises DataError if the counts differ from the JSON's.
+        """
         import pyarrow.parquet as parquet
 
-        file = self.path.with_suffix(".parquet")
-        if not file.exists():
+        if not self._scores.exists():
             return {}
-        table = parquet.read_table(file, columns=["length", "document", "hit"])
+        table = parquet.read_table(self._scores, columns=["length", "document", "hit"])
         lengths, documents, hit = (table.column(name).to_numpy() for name in ("length", "document", "hit"))
-        found = {}
-        for length in self.rows:
+        correct = {}
+        for length, row in self.rows.items():
             here = lengths == length
-            missed = np.bincount(documents[here], ~hit[here])
-            found[length] = missed == 0
-            if found[length].sum() != self.rows[length]["matches"]:
-                raise DataError(f"{file} does not belong to the JSON beside it (length {length}).\n{_AGAIN}")
-        return found
+            correct[length] = np.bincount(documents[here], ~hit[here]) == 0  # no wrong token in the answer
+            if correct[length].sum() != row["matches"]:
+                raise DataError(f"{self._scores} does not belong to the JSON beside it (length {length}).\n{ADVICE}")
+        return correct
 
-    def positions(self, length: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Sum of NLL and number of tokens at each place of the fed window, (length,) each; None without parquet."""
-        import pyarrow.parquet as parquet
-
-        file = self.path.with_suffix(".parquet")
-        if not file.exists():
+    def by_position(self, length: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Sum of the NLL and number of tokens per position of the window, (length,) each; None without parquet."""
+        if not self._scores.exists():
             return None
         sums, counts = np.zeros(0), np.zeros(0)
-        columns = ["length", "window_position", "nll"]
-        for batch in parquet.ParquetFile(file).iter_batches(batch_size=1 << 20, columns=columns):
-            lengths, place, nll = (batch.column(name).to_numpy(zero_copy_only=False) for name in columns)
+        for lengths, positions, nll in _batches(self._scores, ["length", "window_position", "nll"]):
             here = lengths == length
-            sums = _padded_sum(sums, np.bincount(place[here], nll[here].astype(np.float64)))
-            counts = _padded_sum(counts, np.bincount(place[here]))
+            sums = _padded_sum(sums, np.bincount(positions[here], nll[here].astype(np.float64)))
+            counts = _padded_sum(counts, np.bincount(positions[here]))
         return sums, counts
+
+    @property
+    def _scores(self) -> Path:
+        return self.path.with_suffix(".parquet")
 
 
 @dataclass(frozen=True)
@@ -122,17 +128,21 @@ class Run:
     """One run folder. `done` is empty while the training has not finished."""
 
     folder: Path
-    config: dict
-    environment: dict
-    done: dict
-    training: list[dict]  # metrics rows with "loss", by step
-    validation: list[dict]  # metrics rows with "valid_loss" or "valid_bits_per_byte", by step
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    done: dict[str, Any]
+    training: list[dict[str, Any]]  # metrics rows with "loss", by step
+    validation: list[dict[str, Any]]  # metrics rows with "valid_loss" or "valid_bits_per_byte", by step
     evaluations: list[Evaluation] = field(default_factory=list)  # of perplexity
-    answers: list[Evaluation] = field(default_factory=list)  # of right answers: tasks and needles
+    task_evaluations: list[Evaluation] = field(default_factory=list)  # of accuracy: tasks and needles
+
+    @property
+    def all_evaluations(self) -> list[Evaluation]:
+        return [*self.evaluations, *self.task_evaluations]
 
     @property
     def scheme(self) -> str:
-        for each in (*self.evaluations, *self.answers):
+        for each in self.all_evaluations:
             return each.scheme
         pe = self.config.get("pe")
         return str(self.done.get("scheme") or (pe.get("name") if isinstance(pe, dict) else pe) or self.folder.name)
@@ -143,151 +153,141 @@ class Run:
 
 
 def read_runs(paths: list[Path]) -> list[Run]:
-    """Every run under the given roots or run folders. DataError if a folder is missing or no run is inside."""
+    """Every run under the given roots or run folders. Raises DataError if a folder is missing or holds no run."""
     folders: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            what = "is a file, not a folder" if path.exists() else "does not exist"
-            raise DataError(f"{path} {what}\nGive the root of your runs (such as runs/demo) or single run folders.")
-        found = sorted(_run_folders(path))
-        if not found:
+            problem = "is a file, not a folder" if path.exists() else "does not exist"
+            raise DataError(f"{path} {problem}\nGive the root of your runs (such as runs/demo) or single run folders.")
+        inside = sorted(_run_folders(path))
+        if not inside:
             raise DataError(
                 f"no run in {path}: no folder in it holds a config.yaml or an eval/ folder\n"
                 f"Train one with: python train.py pe=rope root={path}"
             )
-        folders += found
+        folders += inside
     unique = {folder.resolve(): folder for folder in folders}
     return [read_run(folder) for folder in unique.values()]
 
 
-def _run_folders(root: Path) -> list[Path]:
-    found = []
+def _run_folders(root: Path) -> Iterator[Path]:
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        is_run = any(mark in files for mark in RUN_MARKS[:3]) or any(Path(folder, "eval").glob("*.json"))
-        if is_run:
-            found.append(Path(folder))
+        if any(name in files for name in RUN_FILES) or any(Path(folder, "eval").glob("*.json")):
+            yield Path(folder)
             subfolders.clear()
-    return found
 
 
 def read_run(folder: Path) -> Run:
-    metrics = _read_metrics(folder / "metrics.jsonl")
+    rows = _read_metrics(folder / "metrics.jsonl")
     costs = _read_costs(folder / "eval" / "costs.jsonl")
     evaluations = [read_evaluation(file, costs) for file in sorted((folder / "eval").glob("*.json"))]
     return Run(
         folder=folder,
-        config=rename_all(_read_yaml(folder / "config.yaml")),
-        environment=_read_json(folder / "environment.json"),
-        done=_read_json(folder / "done"),
-        training=[row for row in metrics if "loss" in row],
-        validation=[row for row in metrics if "valid_loss" in row or "valid_bits_per_byte" in row],
-        evaluations=[each for each in evaluations if not each.asks],
-        answers=[each for each in evaluations if each.asks],
+        config=_read_config(folder),
+        environment=_read_optional_json(folder / "environment.json"),
+        done=_read_optional_json(folder / "done"),
+        training=[row for row in rows if "loss" in row],
+        validation=[row for row in rows if "valid_loss" in row or "valid_bits_per_byte" in row],
+        evaluations=[each for each in evaluations if not each.measures_accuracy],
+        task_evaluations=[each for each in evaluations if each.measures_accuracy],
     )
 
 
 def read_evaluation(file: Path, costs: dict[str, dict[int, float]]) -> Evaluation:
-    """costs: "protocol" or "protocol extension" -> length -> seconds."""
+    """One evaluation, checked. costs: "protocol" or "protocol extension" -> length -> seconds.
+
+    Raises DataError if a key or number is missing, or if a perplexity is not exp(mean NLL).
+    """
     record = _read_json(file)
-    for key in ("protocol", "scheme", "train_length", "targets_hash", "rows"):
+    for key in RECORD_KEYS:
         if key not in record:
-            raise DataError(f"{file}: the key {key!r} is missing, so its numbers cannot be placed\n{_AGAIN}")
+            raise DataError(f"{file}: the key {key!r} is missing, so its numbers cannot be placed\n{ADVICE}")
     record.setdefault("extension", "none")
     for row in record["rows"]:
         if "refused" not in row and not all(_is_number(row.get(key)) for key in ROW_NUMBERS):
-            raise DataError(f"{file}: the row {row} needs numbers for {', '.join(ROW_NUMBERS)}\n{_AGAIN}")
+            raise DataError(f"{file}: the row {row} needs numbers for {', '.join(ROW_NUMBERS)}\n{ADVICE}")
         ppl, nll = row.get("ppl"), row.get("nll")
         if _is_number(ppl) and _is_number(nll) and nll < 50 and abs(ppl / math.exp(nll) - 1) > 0.01:
             raise DataError(
                 f"{file}: at length {row['length']} ppl={ppl:.4g} is not exp(nll)={math.exp(nll):.4g}; "
-                f"a perplexity is exp of the mean NLL, never a mean of perplexities\n{_AGAIN}"
+                f"a perplexity is exp of the mean NLL, never a mean of perplexities\n{ADVICE}"
             )
     name = record["protocol"] + ("" if record["extension"] == "none" else f" {record['extension']}")
     return Evaluation(file, record, costs.get(name, {}))
-
-
-_AGAIN = "Evaluate the run again (python eval.py run=...) or delete the file."
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _read_json(file: Path) -> dict:
-    if not file.exists():
-        return {}
+def _read_json(file: Path) -> dict[str, Any]:
+    from longrun.evaluation import results
+
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = results.read(file)
     except (ValueError, OSError) as error:
-        raise DataError(f"{file} cannot be read as JSON: {error}\n{_AGAIN}") from error
+        raise DataError(f"{file} cannot be read as JSON: {error}\n{ADVICE}") from error
     if not isinstance(value, dict):
-        raise DataError(f"{file} must hold one JSON object, not {type(value).__name__}\n{_AGAIN}")
+        raise DataError(f"{file} must hold one JSON object, not {type(value).__name__}\n{ADVICE}")
     return value
 
 
-def _read_yaml(file: Path) -> dict:
-    if not file.exists():
-        return {}
+def _read_optional_json(file: Path) -> dict[str, Any]:
+    return _read_json(file) if file.exists() else {}
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    run = RunFolder(folder)
     try:
-        value = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return run.config() or {} if run.started else {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as YAML: {error}") from error
-    return value if isinstance(value, dict) else {}
+        raise DataError(f"{folder / 'config.yaml'} cannot be read as YAML: {error}") from error
 
 
-def _read_metrics(file: Path) -> list[dict]:
-    """Rows by step, the later of two rows for one step (a resumed run writes some steps again).
+def _read_rows(file: Path) -> list[dict[str, Any]]:
+    try:
+        return metrics.read(file)
+    except ValueError as error:
+        raise DataError(f"{file}: a line is not JSON: {error}") from error
 
-    A last line cut short belongs to a run that is still writing or was killed: it is left out.
-    """
+
+def _read_metrics(file: Path) -> list[dict[str, Any]]:
+    """Training rows, then validation rows, each by step. A resumed run repeats steps: the later row counts."""
     training, validation = {}, {}
-    for row in _json_lines(file):
+    for row in _read_rows(file):
         if "step" in row:
-            kept = training if "loss" in row else validation
-            kept[row["step"]] = row
+            (training if "loss" in row else validation)[row["step"]] = row
     return [rows[step] for rows in (training, validation) for step in sorted(rows)]
 
 
 def _read_costs(file: Path) -> dict[str, dict[int, float]]:
     """Evaluation -> length -> seconds; a repeated evaluation counts once, with its last time."""
     costs: dict[str, dict[int, float]] = {}
-    for row in _json_lines(file):
+    for row in _read_rows(file):
         costs.setdefault(str(row.get("evaluation")), {})[row.get("length", 0)] = row.get("seconds", math.nan)
     return costs
 
 
-def _json_lines(file: Path) -> list[dict]:
-    if not file.exists():
-        return []
-    rows = []
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise DataError(f"{file}, line {number}, is not JSON: {error}") from error
-        rows += [row] if isinstance(row, dict) else []
-    return rows
+def _batches(file: Path, columns: list[str]) -> Iterator[list[np.ndarray]]:
+    """The columns of a parquet file in batches: memory stays that of one batch."""
+    import pyarrow.parquet as parquet  # takes 0.2 s; a wrong argument is refused before
+
+    for batch in parquet.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS, columns=columns):
+        yield [batch.column(name).to_numpy(zero_copy_only=False) for name in columns]
 
 
 def _per_document(file: Path) -> dict[int, DocumentSums]:
-    """Length -> sums, read in batches: memory stays that of one batch plus one number per document."""
-    import pyarrow.parquet as parquet  # 0.2 s, and not needed to answer a wrong argument
-
+    """Length -> sums per document."""
     totals: dict[int, dict[str, np.ndarray]] = {}
-    columns = ["length", "document", "nll", "bytes"]
-    for batch in parquet.ParquetFile(file).iter_batches(batch_size=1 << 20, columns=columns):
-        lengths, documents, nll, bytes_ = (batch.column(name).to_numpy(zero_copy_only=False) for name in columns)
+    for lengths, documents, nll, bytes_ in _batches(file, ["length", "document", "nll", "bytes"]):
         for length in np.unique(lengths):
             here = lengths == length
             total = totals.setdefault(int(length), {"nll": np.zeros(0), "tokens": np.zeros(0), "bytes": np.zeros(0)})
             weights = {"nll": nll[here].astype(np.float64), "tokens": None, "bytes": bytes_[here].astype(np.float64)}
             for name, weight in weights.items():
                 total[name] = _padded_sum(total[name], np.bincount(documents[here], weight))
-    return {length: _present(total) for length, total in sorted(totals.items())}
+    return {length: _without_empty(total) for length, total in sorted(totals.items())}
 
 
 def _padded_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -295,14 +295,16 @@ def _padded_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return longer + np.pad(shorter, (0, len(longer) - len(shorter)))
 
 
-def _present(total: dict[str, np.ndarray]) -> DocumentSums:
+def _without_empty(total: dict[str, np.ndarray]) -> DocumentSums:
+    """Sums of the documents that have scored tokens."""
     ids = np.flatnonzero(total["tokens"])
     return DocumentSums(ids, total["nll"][ids], total["tokens"][ids].astype(np.int64), total["bytes"][ids])
 
 
-def _check_agreement(file: Path, length: int, sums: DocumentSums, row: dict) -> None:
+def _check_agreement(file: Path, length: int, sums: DocumentSums, row: dict[str, Any]) -> None:
+    """Raise DataError if the parquet file and the JSON row differ in tokens or in mean NLL."""
     tokens, mean = int(sums.tokens.sum()), float(sums.nll.sum() / max(1, sums.tokens.sum()))
-    agrees = math.isclose(mean, row["nll"], rel_tol=1e-3, abs_tol=AGREEMENT) or not math.isfinite(row["nll"])
+    agrees = math.isclose(mean, row["nll"], rel_tol=1e-3, abs_tol=TOLERANCE) or not math.isfinite(row["nll"])
     if tokens != row["tokens"] or not agrees:
         raise DataError(
             f"{file} does not belong to the JSON beside it: at length {length} it holds {tokens} tokens with mean NLL "

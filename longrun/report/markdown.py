@@ -1,30 +1,26 @@
-"""report.md: the same headline, tables and provenance as the page, for a terminal, a diff or a pull request."""
+"""report.md: headline, tables and provenance of the page, for a terminal, a diff or a pull request."""
 
 import re
 
-from longrun.report.captions import Figure
+from longrun.report.charts import Figure
+from longrun.report.compose import Report
 from longrun.report.tables import Cell, Table
 
 
-def markdown(name: str, content: dict) -> str:
-    """The whole file from plain text.
-
-    content: headline, findings [(lead, sentence)], caveats [sentence], figures [Figure],
-    studies [(protocol, tables)], answers [table], facts [(name, value)], commands [line].
-    """
-    parts = [f"# {_escape(content['headline'])}", f"Longrun report on `{name}`."]
-    parts.append("\n".join(f"* **{_escape(lead)}.** {_escape(text)}" for lead, text in content["findings"]))
-    if content["caveats"]:
-        parts += ["**Read with care**", _bullets(content["caveats"])]
-    parts += _figures(content["figures"])
-    for protocol, tables in content["studies"]:
-        if len(content["studies"]) > 1:
+def markdown(report: Report) -> str:
+    parts = [f"# {_escape(report.headline)}", f"Longrun report on `{report.name}`."]
+    parts.append("\n".join(f"* **{_escape(lead)}.** {_escape(text)}" for lead, text in report.findings))
+    if report.caveats:
+        parts += ["**Read with care**", _bullets(report.caveats)]
+    parts += _figures(report.figures)
+    for protocol, tables in report.protocols:
+        if len(report.protocols) > 1:
             parts.append(f"# Protocol {protocol}")
         parts += [_table(table) for table in tables if table.rows]
-    parts += [_table(table) for table in content["answers"] if table.rows]
-    parts += ["## Provenance", _bullets([f"{key}: {value}" for key, value in content["facts"]])]
+    parts += [_table(table) for table in report.tasks if table.rows]
+    parts += ["## Provenance", _bullets([f"{key}: {value}" for key, value in report.facts])]
     parts.append("To reproduce (all other keys are in each run's `config.yaml`):")
-    parts.append("```\n" + "\n".join(content["commands"]) + "\n```")
+    parts.append("```\n" + "\n".join(report.commands) + "\n```")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -33,7 +29,7 @@ def _bullets(sentences: list[str]) -> str:
 
 
 def _figures(figures: list[Figure]) -> list[str]:
-    """Each figure once; the same figure in another metric is a link."""
+    """Each caption's first figure as an image; the same figure in another metric as a link."""
     shown, linked, captions = [], [], set()
     for figure in figures:
         link = f"[{_escape(figure.title)}](figures/{figure.stem}.png)"
@@ -47,8 +43,8 @@ def _figures(figures: list[Figure]) -> list[str]:
 
 def _table(table: Table) -> str:
     head = "| " + " | ".join(_escape(column) for column in table.columns) + " |"
-    words = table.text_columns
-    rule = "|" + "|".join([" :--- "] * words + [" ---: "] * (len(table.columns) - words)) + "|"
+    text = table.text_columns
+    rule = "|" + "|".join([" :--- "] * text + [" ---: "] * (len(table.columns) - text)) + "|"
     rows = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows]
     note = f"\n\n*{_escape(table.note)}*" if table.note else ""
     return f"## {_escape(table.title)}\n\n" + "\n".join([head, rule, *rows]) + note
@@ -62,7 +58,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _escape(text: str) -> str:
-    """Names come from folders and files: none may break a table or start markup. Underscores inside a word are safe."""
+    """Escape markup: names come from folders and files. Underscores inside a word need no escape."""
     for character in "\\`*|":
         text = text.replace(character, "\\" + character)
     return " ".join(re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text).split())

@@ -1,12 +1,13 @@
-"""How numbers are written: one place, so that page, Markdown and headline show the same digits."""
+"""Formats of numbers, shared by page, Markdown and findings so that all show the same digits."""
 
 import math
+from collections.abc import Callable
 
 NONE = "–"
 
 
 def count(value: float | None) -> str:
-    """65536 -> 65,536; unknown -> a dash."""
+    """65536 -> 65,536; None or not finite -> a dash."""
     if value is None or not math.isfinite(value):
         return NONE
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
@@ -46,7 +47,7 @@ def bounds(low: float, high: float) -> str:
     return f"[{signed(low)}, {signed(high)}]"
 
 
-def seed_range(values: tuple[float, ...], style=perplexity) -> str:
+def seed_range(values: tuple[float, ...], style: Callable[[float], str] = perplexity) -> str:
     """'5.90–5.97' for several seeds, '' for one; one number where the digits do not differ."""
     finite = [value for value in values if not math.isnan(value)]
     if len(finite) < 2:
@@ -66,8 +67,13 @@ def share(value: float) -> str:
 def ratio(length: int, train_length: int) -> str:
     """A length as a multiple of the training length: 2048, 128 -> 16×; 64, 128 -> ½×."""
     value = length / train_length
-    known = {0.5: "½", 0.25: "¼", 0.125: "⅛"}
-    return f"{known.get(value) or f'{value:.3g}'}×"
+    fractions = {0.5: "½", 0.25: "¼", 0.125: "⅛"}
+    return f"{fractions.get(value) or f'{value:.3g}'}×"
+
+
+def lengths(values: list[int]) -> str:
+    """1,024, 2,048."""
+    return ", ".join(f"{n:,}" for n in values)
 
 
 def listing(names: list[str]) -> str:
@@ -77,3 +83,8 @@ def listing(names: list[str]) -> str:
 
 def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[0].upper() + text[1:]

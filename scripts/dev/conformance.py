@@ -1,9 +1,8 @@
-"""python -m scripts.dev.conformance [--write PAGE] [--released FOLDER]: how far we are from other people's code.
+"""python -m scripts.dev.conformance [--write PAGE] [--released FOLDER]: differences from other implementations.
 
-A row is a test with the mark `target(ours, theirs, what, limit)`; its number is the largest difference over the test's
-cases, as the tests measured it when this command ran them. So the page and the test suite cannot disagree about what
-is compared. --released is handed to the tests of the code that papers released
-(tests/conformance/test_conformance_released.py).
+A row is a test with the mark `target(ours, theirs, what, limit)`; its number is the largest difference over the cases
+of the test, measured while this command runs the tests. The page therefore compares exactly what the test suite
+compares. --released: clones of papers' code, for tests/conformance/test_conformance_released.py.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from pathlib import Path
 from longrun.base.errors import ConfigError
 from longrun.base.paths import ROOT
 from longrun.config.cli import guarded
-from longrun.doc_blocks import renew
+from longrun.doc_blocks import update_blocks
 
 TESTS = ROOT / "tests"
 MARK = "@pytest.mark.target("
@@ -30,7 +29,7 @@ class Row:
     theirs: str
     what: str
     limit: float
-    group: str  # what its file says it compares
+    group: str  # first line of the test file's docstring
     cases: int = 0
     differences: list[float] = field(default_factory=list)
     failed: bool = False
@@ -50,7 +49,7 @@ class Row:
 
 
 class Recorder:
-    """A pytest plugin that makes the rows of the tests it sees."""
+    """A pytest plugin that collects the rows of the tests that run."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}  # by the test function's node id
@@ -80,14 +79,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     rows = measured(options.released)
     if options.write:
-        renew(options.write, {"conformance": lambda: page(rows)})
+        update_blocks(options.write, {"conformance": lambda: page(rows)})
     print(page(rows))
     return 1 if any(row.failed for row in rows) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.dev.conformance", description="How far we are from others."
+        prog="python -m scripts.dev.conformance", description="Differences from other implementations."
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers in this page")
     parser.add_argument("--released", type=Path, metavar="FOLDER", help="clones of the code of papers")
@@ -100,14 +99,14 @@ def files() -> list[Path]:
 
 
 def targets() -> list[tuple[str, str, str]]:
-    """(ours, theirs, what) of every row, read from the source of the tests: nothing is run or imported."""
+    """(ours, theirs, what) of every row, parsed from the source of the tests."""
     calls = [node for path in files() for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
-    found = [node for node in calls if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.target"]
-    return [tuple(ast.literal_eval(argument) for argument in call.args) for call in found]
+    marks = [node for node in calls if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.target"]
+    return [tuple(ast.literal_eval(argument) for argument in call.args) for call in marks]
 
 
 def measured(released: Path | None = None) -> list[Row]:
-    """Run the tests that have rows. Raises ConfigError if what they compare with is not installed."""
+    """Run the tests that have rows. Raises ConfigError if a library that they compare with is not installed."""
     try:
         import pytest
 
@@ -123,7 +122,7 @@ def measured(released: Path | None = None) -> list[Row]:
 
 
 def page(rows: Iterable[Row]) -> str:
-    """Markdown: a table for each file of tests."""
+    """Markdown: one table per test file."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)

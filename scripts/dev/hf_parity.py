@@ -1,8 +1,8 @@
-"""python -m scripts.dev.hf_parity: how close our models are to those of transformers, in both directions, as a table.
+"""python -m scripts.dev.hf_parity: differences between our models and those of transformers, as a table.
 
-Every row is a small model with random weights, larger than usual ones so that every equation counts, on sequences
-longer than the training length. In: their weights in our model. Out: our weights in theirs. docs/ecosystem.md has the
-table; tests/hf/test_hf_import.py and tests/hf/test_hf_export.py hold each number below LIMIT.
+Every row is a small model with random weights, larger than at initialisation so that every equation matters, on
+sequences longer than the training length. In: their weights in our model. Out: our weights in theirs. The table is in
+docs/ecosystem.md; tests/hf/test_hf_import.py and test_hf_export.py require each number to be below LIMIT.
 """
 
 import os
@@ -32,7 +32,7 @@ NORMS = {"norm": "layernorm", "bias": True}
 
 @dataclass(frozen=True)
 class Case:
-    """config: class of transformers, options: of it.  ours: arguments of `build` for the other direction."""
+    """config: class of transformers, with `options`.  ours: arguments of `build` for the other direction."""
 
     name: str
     config: str
@@ -160,7 +160,7 @@ def ours(case: Case) -> Transformer:
 
 @torch.no_grad()
 def enlarge(model: nn.Module) -> None:
-    """Norms of 1, biases of 0 and weights of 0.02 would hide mistakes."""
+    """Add noise: norms of 1, biases of 0 and small weights would hide mistakes."""
     generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
         parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
@@ -172,7 +172,7 @@ def tokens(length: int = FED) -> Tensor:
 
 @torch.no_grad()
 def distance(one: nn.Module, other: nn.Module, fed: Tensor | None = None) -> float:
-    """Largest difference of the logits of two models, whichever library they are from."""
+    """Largest difference of the logits of two models, of either library."""
     fed = tokens() if fed is None else fed
     a, b = (model(fed) for model in (one, other))
     a, b = (getattr(y, "logits", y) for y in (a, b))

@@ -1,4 +1,4 @@
-"""python -m scripts.dev.method [--out docs/figures]: the figures of docs/method.md, drawn from what they explain."""
+"""python -m scripts.dev.method [--out docs/figures]: the figures of docs/method.md, drawn by the code they explain."""
 
 import argparse
 import sys
@@ -38,19 +38,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def protocols() -> pyplot.Figure:
-    """Which tokens of a document are fed and which are scored, a row a window, at a short and at a long length."""
-    made = {
+    """Fed and scored tokens of a document, one row per window, at a short and at a long length."""
+    windows_by_name = {
         "fixed_targets": w.fixed_targets(OFFSETS, [8, 16], 4, blocks=2),
         "nonoverlap": {n: w.nonoverlap(OFFSETS, n, minimum=17) for n in (8, 16)},
         "sliding, stride 4": {n: w.sliding(OFFSETS, n, 4, minimum=17) for n in (8, 16)},
         "last_k, k = 4": {n: w.last_k(OFFSETS, n, 4, minimum=17) for n in (8, 16)},
         "per_position": {n: w.per_position(OFFSETS, n, minimum=17) for n in (8, 16)},
     }
-    rows = [max(len(windows) for windows in both.values()) for both in made.values()]
+    rows = [max(len(windows) for windows in both.values()) for both in windows_by_name.values()]
     figure, axes = pyplot.subplots(
-        len(made), 2, figsize=(9.5, 0.22 * sum(rows) + 2.6), height_ratios=[n + 1.2 for n in rows], squeeze=False
+        len(windows_by_name),
+        2,
+        figsize=(9.5, 0.22 * sum(rows) + 2.6),
+        height_ratios=[n + 1.2 for n in rows],
+        squeeze=False,
     )
-    for row, (name, both) in enumerate(made.items()):
+    for row, (name, both) in enumerate(windows_by_name.items()):
         for column, (length, windows) in enumerate(sorted(both.items())):
             _windows(axes[row, column], windows, rows[row])
             axes[row, column].set_title(f"{name}, L = {length}: {windows.targets} scored")
@@ -71,7 +75,7 @@ def _windows(ax: Axes, windows: w.Windows, rows: int) -> None:
 
 
 def needles() -> pyplot.Figure:
-    """Where the statements stand in the text, by depth: the asked one of several, and a group."""
+    """Positions of the statements in the text, by depth: the target among others, and a group of targets."""
     words, codes = ["amber", "anchor", "arrow", "badge"], ["1", "2", "3", "4"]
     statements = [statement(*pair) for pair in zip(words, codes, strict=True)]
     kinds = {

@@ -1,7 +1,7 @@
-"""python -m scripts.dev.mutations [WORD ...] [--write PAGE]: would the tests notice a mistake?
+"""python -m scripts.dev.mutations [WORD ...] [--write PAGE]: mutation tests.
 
-Each mistake of tests/mutants.yaml is put into a copy of the source, and the tests of that part run there. Golden
-numbers are left out: they notice every change and say nothing of what is right. WORD: only mistakes with it.
+Each mistake of tests/mutants.yaml is applied to a copy of the source, and the tests of that part run there. Golden
+numbers are left out, because they fail for every change, right or wrong. WORD: only mistakes whose name contains it.
 """
 
 import argparse
@@ -22,14 +22,14 @@ import yaml
 from longrun.base.errors import ConfigError
 from longrun.base.paths import ROOT
 from longrun.config.cli import guarded
-from longrun.doc_blocks import renew
+from longrun.doc_blocks import update_blocks
 
 COPIED = ("configs", "data", "longrun", "model", "scripts", "tests", "train.py", "eval.py", "pyproject.toml")
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """change: what stands in the file exactly once, and what stands there instead.  select: pytest -k."""
+    """change: text that occurs exactly once in the file -> its replacement.  select: pytest -k."""
 
     mistake: str
     file: str
@@ -39,7 +39,7 @@ class Mutant:
 
     def applied(self, source: str) -> str:
         for before, after in self.change.items():
-            assert source.count(before) == 1, f"{self.file} has {source.count(before)} times {before!r}"
+            assert source.count(before) == 1, f"{self.file} contains {before!r} {source.count(before)} times"
             source = source.replace(before, after)
         return source
 
@@ -47,8 +47,8 @@ class Mutant:
 @dataclass(frozen=True)
 class Outcome:
     mutant: Mutant
-    failed: list[str]  # test functions, each once
-    count: int  # tests that failed, every case counted
+    failed: list[str]  # names of failed test functions
+    count: int  # failed tests, counting every case
     seconds: float
 
     def markdown(self) -> str:
@@ -58,38 +58,38 @@ class Outcome:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    chosen = [m for m in mutants() if all(word.lower() in m.mistake.lower() for word in options.words)]
-    if not chosen:
-        raise ConfigError(f"{' '.join(options.words)}: no such mistake. They stand in tests/mutants.yaml")
+    selected = [m for m in mutants() if all(word.lower() in m.mistake.lower() for word in options.words)]
+    if not selected:
+        raise ConfigError(f"{' '.join(options.words)}: no such mistake.\nThey are listed in tests/mutants.yaml")
     outcomes = []
     with copy() as run:
-        for mutant in chosen:
+        for mutant in selected:
             outcomes.append(run(mutant))
-            found = f"{outcomes[-1].count:4} tests" if outcomes[-1].count else "NOT NOTICED"
+            noticed = f"{outcomes[-1].count:4} tests" if outcomes[-1].count else "NOT NOTICED"
             print(
-                f"{found}  {outcomes[-1].seconds:5.1f} s  {mutant.mistake}: {', '.join(outcomes[-1].failed[:3])}",
+                f"{noticed}  {outcomes[-1].seconds:5.1f} s  {mutant.mistake}: {', '.join(outcomes[-1].failed[:3])}",
                 flush=True,
             )
     if options.write:
-        renew(options.write, {"mutations": lambda: table(outcomes)})
+        update_blocks(options.write, {"mutations": lambda: table(outcomes)})
     return 1 if any(not outcome.count for outcome in outcomes) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.dev.mutations", description="Would the tests notice?")
+    parser = argparse.ArgumentParser(prog="python -m scripts.dev.mutations", description="Mutation tests.")
     parser.add_argument("words", nargs="*", metavar="WORD", help="only mistakes with these words in their name")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers in this page")
     return parser
 
 
 def mutants() -> list[Mutant]:
-    known = yaml.safe_load((ROOT / "tests" / "mutants.yaml").read_text(encoding="utf-8"))
-    return [Mutant(**{**entry, "tests": known["tests"][entry["tests"]]}) for entry in known["mutants"]]
+    content = yaml.safe_load((ROOT / "tests" / "mutants.yaml").read_text(encoding="utf-8"))
+    return [Mutant(**{**entry, "tests": content["tests"][entry["tests"]]}) for entry in content["mutants"]]
 
 
 @contextmanager
 def copy() -> Iterator[Callable[[Mutant], Outcome]]:
-    """A copy of the source, and what runs a mutant in it: (mutant) -> outcome. The copy is as before afterwards."""
+    """A function that runs a mutant in a copy of the source and restores the copy."""
     with tempfile.TemporaryDirectory() as folder:
         for name in COPIED:
             source, target = ROOT / name, Path(folder) / name
@@ -104,7 +104,7 @@ def _run(mutant: Mutant, folder: Path) -> Outcome:
     path, start = folder / mutant.file, time.monotonic()
     source = path.read_text(encoding="utf-8")
     path.write_text(mutant.applied(source), encoding="utf-8")
-    # Without bytecode: a change within a second that keeps the size would not be seen.
+    # -B: cached bytecode hides a change within one second that keeps the size.
     command = [sys.executable, "-B", "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", "-k", mutant.select]
     try:
         done = subprocess.run(

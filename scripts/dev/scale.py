@@ -1,11 +1,11 @@
-"""What a step costs on many GPUs: memory and communication of each model size, from formulas and one measured number.
+"""Cost of a step on many GPUs: memory and communication per model size, from formulas and one measured number.
 
     python -m scripts.dev.scale             the tables of docs/scale.md
-    python -m scripts.dev.scale --write     put them there
+    python -m scripts.dev.scale --write     write them to the page
 
-Bytes: weights, gradients and the two moments of AdamW are float32, 16 bytes a parameter together. Under FSDP each of N
-GPUs holds 1/N of that, and for the time of its use one layer whole. What a forward pass keeps for the backward pass is
-measured: the tensors that autograd saves, counted once a storage.
+Weights, gradients and the two moments of AdamW are float32: 16 bytes per parameter. Under FSDP each of N GPUs holds 1/N
+of that, and the gathered weights of one layer while it is used. Activation memory is measured: the tensors that
+autograd saves for the backward pass, counted once per storage.
 """
 
 import argparse
@@ -15,20 +15,20 @@ import torch
 import yaml
 
 from longrun.base.paths import ROOT
-from longrun.doc_blocks import renew
+from longrun.doc_blocks import update_blocks
 from model import build
 from model.transformer import Transformer
 
 PAGE = ROOT / "docs" / "scale.md"
 SIZES = {"tiny": (2048, 128), "small": (8192, 512), "base": (50257, 1024)}  # vocabulary, length
 GPUS = (8, 64, 1024)
-FLOPS = 400e12  # of a GPU in bf16, as reached by good code on an H100 (peak 989e12)
-INSIDE, BETWEEN = 400e9, 50e9  # bytes/s of a GPU to its neighbours: NVLink; 400 Gb/s of network for each GPU
+FLOPS = 400e12  # per GPU in bf16, as reached by good code on an H100 (peak 989e12)
+INSIDE, BETWEEN = 400e9, 50e9  # bytes/s per GPU: NVLink within a node; 400 Gb/s of network between nodes
 
 
 @dataclass(frozen=True)
 class Size:
-    """layer: parameters of a layer.  saved, recomputed: bytes kept for the backward pass, a token, without and with
+    """layer: parameters of a layer.  saved, recomputed: bytes per token saved for the backward pass, without and with
     train.checkpoint_activations."""
 
     name: str
@@ -43,7 +43,7 @@ class Size:
         return whole if parallel == "ddp" else whole / gpus + 2 * 4 * self.layer + 2 * 4 * self.outside(gpus)
 
     def outside(self, gpus: int) -> float:
-        """Parameters that stay whole from forward to backward: embedding, output layer, encodings."""
+        """Parameters gathered from forward to backward: embedding, output layer, encodings."""
         return (self.parameters - self.layers * self.layer) * (gpus - 1) / gpus
 
     @property
@@ -51,23 +51,27 @@ class Size:
         return options(self.name)["layers"]
 
     def sent(self, gpus: int, parallel: str, micro_batches: int = 1) -> float:
-        """Bytes that one GPU sends in a step. Ring all-reduce: 2 times the gradients. FSDP: weights are gathered for
-        forward and backward of each micro-batch, gradients scattered once."""
+        """Bytes that one GPU sends per step.
+
+        DDP, by ring all-reduce: twice the gradients. FSDP: weights are gathered for forward and backward of each
+        micro-batch, and gradients are scattered once.
+        """
         share = 4.0 * self.parameters * (gpus - 1) / gpus
         return share * (2 if parallel == "ddp" else 2 * micro_batches + 1)
 
 
 def enough_tokens(gpus: int, parallel: str) -> float:
-    """Tokens a GPU must have in a step for computing (6 FLOPs a parameter and token) to take as long as sending.
+    """Tokens per GPU and step from which computing (6 FLOPs per parameter and token) takes longer than sending.
 
-    The number of parameters cancels out."""
+    The number of parameters cancels out.
+    """
     bandwidth = INSIDE if gpus <= 8 else BETWEEN
     return {"ddp": 8, "fsdp": 12}[parallel] / bandwidth * FLOPS / 6 * (gpus - 1) / gpus
 
 
 def options(name: str) -> dict:
-    chosen = yaml.safe_load((ROOT / "configs" / "model" / f"{name}.yaml").read_text())
-    return {key: value for key, value in chosen.items() if key != "defaults"}
+    values = yaml.safe_load((ROOT / "configs" / "model" / f"{name}.yaml").read_text())
+    return {key: value for key, value in values.items() if key != "defaults"}
 
 
 def measure(name: str) -> Size:
@@ -79,15 +83,15 @@ def measure(name: str) -> Size:
 
 
 def saved_bytes(model: Transformer, length: int, checkpointing: bool) -> int:
-    """Bytes that one sequence in bf16 autocast keeps for its backward pass, weights not counted."""
+    """Bytes that one sequence in bf16 autocast saves for its backward pass, without weights."""
     model.checkpoint_activations = checkpointing
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
+    storages: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage  # held, so that no address is given out twice
+            storages[storage.data_ptr()] = storage  # kept alive, so that no address is reused
         return tensor
 
     tokens = torch.zeros(1, length, dtype=torch.int64)
@@ -95,12 +99,13 @@ def saved_bytes(model: Transformer, length: int, checkpointing: bool) -> int:
     with hooks, torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         loss = model(tokens, tokens)
     assert loss.isfinite()
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in storages.values())
 
 
 def tables(sizes: list[Size]) -> str:
     lines = [
-        "| model | parameters | GPUs | DDP: state a GPU | FSDP: state a GPU | DDP: sent a step | FSDP: sent a step |",
+        "| model | parameters | GPUs | DDP: state per GPU | FSDP: state per GPU | "
+        "DDP: sent per step | FSDP: sent per step |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for size in sizes:
@@ -110,13 +115,14 @@ def tables(sizes: list[Size]) -> str:
             lines.append(f"| {size.name} | {size.parameters / 1e6:,.1f} M | {gpus} | {' | '.join(cells)} |")
     lines += [
         "",
-        "| model | kept for the backward pass, a token | with `train.checkpoint_activations` |",
+        "| model | saved for the backward pass, per token | with `train.checkpoint_activations` |",
         "|---|---:|---:|",
     ]
     lines += [f"| {s.name} | {s.saved / 1e3:,.1f} kB | {s.recomputed / 1e3:,.1f} kB |" for s in sizes]
     lines += [
         "",
-        "| GPUs | tokens a GPU and step for sending to be half of the time | DDP, whole batch | FSDP, whole batch |",
+        "| GPUs | tokens per GPU and step from which sending takes less than half of the time | "
+        "DDP, whole batch | FSDP, whole batch |",
         "|---:|---:|---:|---:|",
     ]
     for gpus in GPUS:
@@ -132,7 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not parser.parse_args(arguments).write:
         print(text)
         return
-    renew(PAGE, {"tables": lambda: text})
+    update_blocks(PAGE, {"tables": lambda: text})
 
 
 if __name__ == "__main__":

@@ -16,12 +16,14 @@ import yaml
 from report_runs import TRAIN_LENGTH, write_evaluation, write_run
 from tiny_configs import ROOT, config
 
-from longrun.claims.evidence import Evidence, experiments, home
+from longrun.claims.evidence import Evidence, experiments, runs_folder
+from longrun.claims.results import SIZES
 from longrun.claims.rules import RULES
+from longrun.claims.sweeps import run_sweeps
 from longrun.config.overrides import options
 from longrun.report.bootstrap import mean_reciprocal_rank, reciprocal_ranks
+from longrun.report.report import report
 from scripts import claims
-from scripts.report import report
 
 EXPERIMENTS = {each.name: each for each in experiments()}
 LENGTHS = tuple(TRAIN_LENGTH * 2**n for n in range(6))
@@ -38,7 +40,7 @@ def test_every_claim_has_a_rule_and_says_what_would_agree():
         assert each.agrees
 
 
-@pytest.mark.parametrize("size", claims.SIZES)
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_run_of_an_experiment_composes(name: str, size: str):
     each = EXPERIMENTS[name]
@@ -47,7 +49,7 @@ def test_every_run_of_an_experiment_composes(name: str, size: str):
         assert key == "seed" or set(values) <= set(options(key))
     last = " ".join(f"{key}={values[-1]}" for key, values in each.swept.items())
     made = config(f"experiment={name} scale={scale} {last}")
-    assert made.root == str(home(scale))
+    assert made.root == str(runs_folder(scale))
     assert max(made.eval.resolved_lengths(made.train.length)) >= 5 * made.train.length
 
 
@@ -97,7 +99,7 @@ def test_verdicts_on_perplexity(tmp_path: Path, name: str, like: str, verdict: s
 def test_a_change_is_what_the_files_hold(tmp_path: Path):
     """The mean of an interval against the numbers of the JSON files."""
     evidence = text_runs(tmp_path, "rope")
-    change = evidence.change(("rope", 4), ("rope", 1))
+    change = evidence.nll_difference(("rope", 4), ("rope", 1))
     rows = [json.loads(path.read_text())["rows"] for path in sorted(tmp_path.glob("*/eval/fixed_targets.json"))]
     gaps = [{row["length"]: row["nll"] for row in each} for each in rows]
     assert change.mean == pytest.approx(np.mean([g[4 * TRAIN_LENGTH] - g[TRAIN_LENGTH] for g in gaps]), abs=1e-6)
@@ -244,7 +246,7 @@ def test_the_command_reads_writes_and_renews(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_run_is_stopped_when_the_time_is_over(tmp_path: Path):
-    code = claims.run([EXPERIMENTS["alibi_is_flat"]], "cpu", tmp_path, minutes=0.001)
+    code = run_sweeps([EXPERIMENTS["alibi_is_flat"]], "cpu", tmp_path, minutes=0.001)
     assert code == 130
     assert not list(tmp_path.rglob("done"))
 
@@ -283,7 +285,7 @@ def test_the_report_shows_right_answers(tmp_path: Path):
     markdown = (tmp_path / "report.md").read_text()
     assert "## Ranking over tasks" in markdown
     assert "| alibi | 1.00 | [1.00, 1.00] | 100 % |" in markdown
-    for title in ("Right answers: copy", "Right answers: sort", "Right answers: needle-single", "needle-single: rope"):
+    for title in ("Accuracy: copy", "Accuracy: sort", "Accuracy: needle-single", "needle-single: rope"):
         assert f"## {title}" in markdown
     assert "10 % [4, 21]" in markdown  # 5 of 50: Wilson's interval
     html = (tmp_path / "report.html").read_text()
@@ -300,7 +302,7 @@ def test_scales_name_their_folder():
 
 def test_what_an_encoding_cannot_serve_is_wrong_and_what_is_not_asked_is_not(tmp_path: Path):
     """Right answers beyond the training length, of a table that ends there, and of a task that runs out of names."""
-    from longrun.report.accuracy import beyond
+    from longrun.report.accuracy import correct_beyond
     from longrun.report.load import read_evaluation
 
     folder = write_run(tmp_path, "learned", 0, evaluate=False, config=PLAIN)
@@ -310,5 +312,5 @@ def test_what_an_encoding_cannot_serve_is_wrong_and_what_is_not_asked_is_not(tmp
     record["rows"][2] = {"length": 256, "refused": "no positions", "by": "encoding"}
     record["rows"].append({"length": 1024, "refused": "no questions", "by": "data"})
     file.write_text(json.dumps(record))
-    found = beyond(read_evaluation(file, {}))
+    found = correct_beyond(read_evaluation(file, {}))
     assert found.tolist() == [False] * 100 + [True] * 100

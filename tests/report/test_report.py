@@ -11,7 +11,8 @@ import pytest
 from report_runs import TRAIN_LENGTH, per_token, write_evaluation, write_positions, write_run
 
 from longrun.config.cli import guarded
-from scripts.report import compose, main
+from longrun.report.compose import compose
+from scripts.report import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMES = ("kerple_log", "rope", "learned")
@@ -171,7 +172,7 @@ def test_positions_are_averaged_by_token(report, root):
 
 def test_positions_without_tokens_fall_back_to_buckets(tmp_path):
     write_positions(write_run(tmp_path, "rope", 0, window=False), "rope", 0, parquet=False)
-    curve = compose([tmp_path], tmp_path)[2]["positions"]["lines"][0]["points"]
+    curve = compose([tmp_path], tmp_path).numbers["positions"]["lines"][0]["points"]
     assert [(p["from"], p["to"]) for p in curve] == [(0, 128), (128, 256), (256, 512), (512, 1024), (1024, 2048)]
 
 
@@ -179,7 +180,7 @@ def test_a_resumed_and_a_running_metrics_file(tmp_path):
     folder = write_run(tmp_path, "rope", 0, steps=60, window=False)
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 60, "tokens": 245760, "loss": 9.0, "grad_norm": 1.0}\n{"step": 70, "tok')
-    rows = compose([tmp_path], tmp_path)[2]["training"][0]["rows"]
+    rows = compose([tmp_path], tmp_path).numbers["training"][0]["rows"]
     assert [row[0] for row in rows] == [40960, 81920, 122880, 163840, 204800, 245760]
     assert rows[-1][1] == 9.0
 
@@ -196,7 +197,7 @@ def test_other_targets_are_not_compared(tmp_path, capsys):
     for name in ("fixed_targets", "5f3a9c1e7b20", "0123456789ab", str(ours), str(other), "python -m scripts.report"):
         assert name in message
     assert not (tmp_path / "report.html").exists()
-    assert compose([ours], tmp_path)[2]["studies"][0]["lines"][0]["label"] == "rope"
+    assert compose([ours], tmp_path).numbers["studies"][0]["lines"][0]["label"] == "rope"
 
 
 def test_arguments(tmp_path, capsys):

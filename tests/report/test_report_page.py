@@ -10,11 +10,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from report_runs import write_evaluation, write_positions, write_run
 
 from longrun.report import palette
+from longrun.report.compose import compose
 from longrun.report.html import page, script_json
-from scripts.report import compose
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>|`${1}"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -95,7 +96,7 @@ def content(tmp_path_factory):
                 write_positions(folder, scheme, seed)
                 write_evaluation(folder, scheme, seed, protocol="nonoverlap", targets_hash="n", lengths=(64, 128))
     write_run(root, "hostile", 0, scheme_name=HOSTILE, window=False)
-    return page(*compose([root], root))
+    return page(compose([root], root))
 
 
 def test_the_page_needs_nothing_else(content):
@@ -108,11 +109,11 @@ def test_the_page_needs_nothing_else(content):
 
 def test_embedded_data_is_the_report_and_names_stay_text(content):
     block = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', content, re.DOTALL)[1]
-    labels = [line["label"] for line in json.loads(block)["studies"][0]["lines"]]
+    labels = [line["label"] for line in json.loads(block)["studies"][0]["ppl"]["chart"]["series"]]
     assert HOSTILE in labels
     assert content.count("<script") == 2
     assert "<img" not in content
-    assert html.escape(HOSTILE) in content
+    assert str(escape(HOSTILE)) in content
 
 
 @pytest.mark.parametrize("text", ["</script>", "<!--", "]]>", "\u2028", "&lt;", '"\\'])

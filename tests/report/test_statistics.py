@@ -11,6 +11,12 @@ from longrun.report import bootstrap
 DOCUMENTS = 40
 
 
+def paired_bootstrap(a, b, counts, resamples=bootstrap.RESAMPLES):
+    """One pair of one seed: NLL sums a, b (D,) and token counts (D,) of the same documents."""
+    a, b = np.asarray(a)[None, None], np.asarray(b)[None, None]
+    return bootstrap.hierarchical_bootstrap(a, b, counts, resamples)[0]
+
+
 def two_schemes(rng, difference=0.1, seeds=1):
     """NLL sums (seeds, D) of two schemes and token counts (D,): documents of very different lengths."""
     counts = rng.integers(20, 2000, DOCUMENTS)
@@ -23,7 +29,7 @@ def two_schemes(rng, difference=0.1, seeds=1):
 def test_a_mean_is_over_tokens_not_over_documents():
     sums, counts = np.array([[10.0, 900.0]]), np.array([10, 300])  # document means 1 and 3
     assert bootstrap.token_weighted_mean(sums, counts) == pytest.approx(910 / 310)
-    difference = bootstrap.paired_bootstrap(sums[0], np.zeros(2), counts)
+    difference = paired_bootstrap(sums[0], np.zeros(2), counts)
     assert difference.mean == pytest.approx(910 / 310)  # a mean of means would be 2
 
 
@@ -35,7 +41,7 @@ def test_document_bootstrap_matches_full_enumeration():
     assert set(np.round(draws, 9)) == set(np.round(exact, 9))
     assert draws.mean() == pytest.approx(exact.mean(), abs=0.005)
     assert np.mean(draws <= 0) == pytest.approx(np.mean(exact <= 0), abs=0.005)
-    got = bootstrap.paired_bootstrap(a, b, counts, resamples=200_000)
+    got = paired_bootstrap(a, b, counts, resamples=200_000)
     assert got.p == pytest.approx(2 * min(np.mean(exact <= 0), np.mean(exact >= 0)), abs=0.01)
 
 
@@ -58,7 +64,7 @@ def test_seed_and_document_bootstrap_matches_full_enumeration():
 
 def test_paired_interval_agrees_with_scipy():
     a, b, counts = two_schemes(np.random.default_rng(3))
-    got = bootstrap.paired_bootstrap(a[0], b[0], counts)
+    got = paired_bootstrap(a[0], b[0], counts)
     want = stats.bootstrap(
         ((a - b)[0], counts),
         lambda sums, n, axis: sums.sum(axis) / n.sum(axis),
@@ -81,14 +87,14 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     for _ in range(300):
         counts = rng.integers(50, 150, DOCUMENTS)
         sums = rng.normal(0.3, 0.5, DOCUMENTS) * counts
-        got = bootstrap.paired_bootstrap(sums, np.zeros(DOCUMENTS), counts, resamples=1000)
+        got = paired_bootstrap(sums, np.zeros(DOCUMENTS), counts, resamples=1000)
         hits += got.low <= 0.3 <= got.high
     assert 0.90 <= hits / 300 <= 0.98
 
 
 def test_more_seeds_of_the_same_documents_do_not_shrink_the_document_part():
     a, b, counts = two_schemes(np.random.default_rng(5))
-    one = bootstrap.paired_bootstrap(a[0], b[0], counts)
+    one = paired_bootstrap(a[0], b[0], counts)
     copies = np.repeat(a[None], 4, axis=1), np.repeat(b[None], 4, axis=1)
     four = bootstrap.hierarchical_bootstrap(*copies, counts)[0]
     assert four.high - four.low == pytest.approx(one.high - one.low, rel=0.05)
@@ -116,16 +122,16 @@ def test_comparisons_in_one_call_equal_separate_calls_and_repeat():
 
 def test_small_blocks_give_whole_answers(monkeypatch):
     a, b, counts = two_schemes(np.random.default_rng(8))
-    whole = bootstrap.paired_bootstrap(a[0], b[0], counts)
+    whole = paired_bootstrap(a[0], b[0], counts)
     monkeypatch.setattr(bootstrap, "BLOCK", 7 * DOCUMENTS)
-    parts = bootstrap.paired_bootstrap(a[0], b[0], counts)
+    parts = paired_bootstrap(a[0], b[0], counts)
     assert parts.low == pytest.approx(whole.low, abs=0.1 * (whole.high - whole.low))
     assert np.isfinite([parts.low, parts.high]).all()
 
 
 def test_equal_schemes_are_a_tie():
     a, _, counts = two_schemes(np.random.default_rng(9))
-    got = bootstrap.paired_bootstrap(a[0], a[0], counts)
+    got = paired_bootstrap(a[0], a[0], counts)
     assert (got.mean, got.low, got.high, got.p, got.won) == (0, 0, 0, 1, 0.5)
 
 
@@ -141,7 +147,7 @@ def test_equal_schemes_are_a_tie():
 )
 def test_what_cannot_be_resampled_is_refused(a, b, counts, resamples, says):
     with pytest.raises(ValueError, match=says):
-        bootstrap.paired_bootstrap(a, b, counts, resamples)
+        paired_bootstrap(a, b, counts, resamples)
 
 
 def holm_rejects(p, alpha):
@@ -168,7 +174,7 @@ def test_holm_rejects_what_the_step_down_procedure_rejects():
 @pytest.mark.parametrize("tests", [1, 42, 132])
 def test_enough_resamples_for_holm_to_reject(tests):
     resamples = bootstrap.resamples_for(tests, DOCUMENTS)
-    certain = bootstrap.paired_bootstrap(np.zeros(DOCUMENTS), np.ones(DOCUMENTS), np.ones(DOCUMENTS), resamples)
+    certain = paired_bootstrap(np.zeros(DOCUMENTS), np.ones(DOCUMENTS), np.ones(DOCUMENTS), resamples)
     assert certain.p * tests < 0.0105
     assert bootstrap.resamples_for(tests, 10**6) == 10_000
 

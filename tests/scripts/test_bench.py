@@ -17,11 +17,11 @@ from longrun.bench import page as bench_page
 from longrun.bench import results as bench_results
 from longrun.bench import targets
 from longrun.bench.baselines import PEERS, available, cross_entropy
-from longrun.bench.evaluation import AT_ONCE
+from longrun.bench.evaluation import RETURN_FREED_MEMORY
 from longrun.bench.protocols import MEASURED, Protocols, _ours, _usual, selected
 from longrun.bench.timing import SHAPES, Shape, ceiling, flops_per_token, interleaved, medians, spread
 from longrun.bench.training import Training, by_content, models, step
-from longrun.doc_blocks import between
+from longrun.doc_blocks import block_pattern
 from longrun.evaluation.protocols import registry as protocols
 from model import build
 from scripts import bench
@@ -102,7 +102,8 @@ def test_the_page_in_the_repository_is_that_of_its_results():
     runs = json.loads((ROOT / "docs" / "benchmarks.json").read_text())["runs"]
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     assert (
-        between("benchmarks").search(text)[0].split("\n", 1)[1] == f"{bench_page.page(runs)}\n<!-- benchmarks: end -->"
+        block_pattern("benchmarks").search(text)[0].split("\n", 1)[1]
+        == f"{bench_page.page(runs)}\n<!-- benchmarks: end -->"
     )
 
 
@@ -245,7 +246,9 @@ def test_the_peak_is_that_of_the_work():
         "print(peak(lambda: torch.ones(64 * 2**18).add_(1), cpu), peak(lambda: None, cpu))"
     )
     words = [sys.executable, "-c", code]
-    done = subprocess.run(words, cwd=ROOT, env=os.environ | AT_ONCE, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        words, cwd=ROOT, env=os.environ | RETURN_FREED_MEMORY, capture_output=True, text=True, check=True
+    )
     work, nothing = (float(word) / 2**20 for word in done.stdout.split())
     assert 62 < work < 80
     assert nothing < 4
@@ -262,4 +265,4 @@ def test_the_peak_is_that_of_the_work():
 )
 def test_mistakes_are_answered(words: list[str], said: str):
     with pytest.raises(ConfigError, match=said):
-        bench.read(words)
+        bench.parse(words)

@@ -1,6 +1,5 @@
 """What wandb is told of evaluations, and the report as a run of wandb: real wandb, offline."""
 
-import argparse
 import json
 import math
 import subprocess
@@ -13,6 +12,7 @@ from tiny_configs import ROOT
 
 from longrun.base.errors import ConfigError
 from longrun.tracking import wandb_metrics
+from longrun.tracking.dashboard import workspace
 from scripts import dashboard
 
 RECORD = {
@@ -73,7 +73,7 @@ def test_a_workspace_is_for_the_server() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_panels_show_what_is_logged() -> None:
     pytest.importorskip("wandb_workspaces")
-    made = dashboard.workspace(argparse.Namespace(entity="team", project="longrun"))
+    made = workspace("longrun", "team")
     panels = [panel for section in made.sections for panel in section.panels]
     shown = {y for panel in panels for y in getattr(panel, "y", None) or []}
     logged = {

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_training import Net
 
+from longrun.doctor import NOTE, server
 from longrun.training.optimizers import build_optimizer
 from model.checkpoint import files as checkpoint
 from scripts import doctor
@@ -54,6 +55,6 @@ def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_server_that_does_not_answer_is_a_note():
-    finding = doctor.server("hub", "http://127.0.0.1:9")
-    assert finding.state == doctor.NOTE
-    assert "data sets and models" in finding.text
+    check = server("hub", "http://127.0.0.1:9")
+    assert check.state == NOTE
+    assert "data sets and models" in check.text

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from longrun.gallery import concepts
-from longrun.gallery.page import brief, explained, page
+from longrun.gallery.page import brief, docstring_markdown, page
 from longrun.gallery.panels import pooled, portrait_figure, save
-from longrun.gallery.probe import FAR, LENGTH, MAP, MODEL, portrait, same_picture
+from longrun.gallery.probe import FAR, LENGTH, MAP, MODEL, picture_key, portrait
 from model.pe.registry import encodings_for, names
 from model.shape import Shape
 from scripts import gallery
@@ -132,8 +132,8 @@ def test_every_scheme_has_a_portrait() -> None:
 
 
 def test_names_that_mean_the_same_share_a_picture() -> None:
-    assert same_picture("baichuan_7b") == same_picture("rope")
-    assert same_picture("rope_abf") != same_picture("rope")
+    assert picture_key("baichuan_7b") == picture_key("rope")
+    assert picture_key("rope_abf") != picture_key("rope")
 
 
 def test_the_page_says_everything_once(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_the_page_says_everything_once(tmp_path: Path) -> None:
 
 
 def test_docstrings_become_markdown() -> None:
-    text = explained(
+    text = docstring_markdown(
         """A thing (2104.09864): x_t * w.
 
             s_ij = <q_i, k_j>

@@ -10,6 +10,7 @@ from tiny_configs import ROOT, config
 
 from longrun.base.errors import ConfigError
 from longrun.config.cross_checks import eval_config
+from longrun.runs.listing import config_difference, find_runs
 from longrun.runs.run_folder import RunFolder, resolve_run
 from scripts import runs
 
@@ -58,20 +59,20 @@ def test_runs_further_below_are_listed_and_files_of_wandb_are_not(tmp_path, caps
     inside = run.path / "wandb" / "files"
     inside.mkdir(parents=True)
     (inside / "config.yaml").write_text("{}")
-    assert [path.path for path in runs.found([str(tmp_path / "runs")])] == [run.path]
+    assert [path.path for path in find_runs([str(tmp_path / "runs")])] == [run.path]
     with pytest.raises(ConfigError, match="there is no such folder"):
-        runs.found([str(tmp_path / "nowhere")])
+        find_runs([str(tmp_path / "nowhere")])
 
 
 def test_the_difference_names_what_matters_first(tmp_path):
     first = made(tmp_path, "pe=rope")
     second = made(tmp_path, "pe=alibi seed=1 checkpoint.every=7")
-    _, *lines = runs.difference(first.path, second.path)
+    _, *lines = config_difference(first.path, second.path).splitlines()
     keys = [line.split()[0] for line in lines]
     assert {"seed", "pe.name", "pe.base"} < set(keys)
     assert [line.split()[0] for line in lines if line.endswith(" no")] == ["checkpoint.every"] == keys[-1:]
     assert "data.path" not in keys
-    assert runs.difference(first.path, first.path) == []
+    assert config_difference(first.path, first.path) == ""
 
 
 def test_a_pattern_stands_for_one_run(tmp_path):

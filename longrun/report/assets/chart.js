@@ -1,6 +1,6 @@
 "use strict";
 // A line chart in SVG, drawn from plain values. Chart.draw(host, spec) replaces what was in `host`.
-// spec: {height, title, describe, ends (names at line ends), early (also of lines that stop early), bands,
+// spec: {height, title, describe, ends (labels at line ends), early (also of lines that stop early), bands,
 //        x: {log, label, ticks: [{at, text, sub}]},  y: {log, label, max, format},
 //        rules: [{at, text}],
 //        series: [{label, name, colour, marker, points: [{x, y, lo, hi}], control: [{x, y}], ending}]}
@@ -37,7 +37,7 @@ const Chart = (() => {
   }
 
   const ink = (colour) => `var(--line-${colour})`;
-  const lettering = (colour) => `fill: color-mix(in srgb, ${ink(colour)} 62%, var(--ink))`; // words need more contrast than lines
+  const lettering = (colour) => `fill: color-mix(in srgb, ${ink(colour)} 62%, var(--ink))`; // text needs more contrast than lines
   const finite = (value) => typeof value === "number" && Number.isFinite(value);
 
   function swatch(host, colour, marker) {

@@ -1,6 +1,6 @@
-// What a chart answers to the pointer and to the arrow keys: a hairline and a small table of the values there.
+// Reaction of a chart to the pointer and to the arrow keys: a hairline and a small table of the values there.
 const Hover = (() => {
-  const NEAR = 9; // pixels within which a line has a value "here"
+  const NEAR = 9; // pixels within which a point counts as at the pointer
 
   function attach(host, root, box, spec, svg) {
     const hair = svg("line", {class: "hair", y1: box.top, y2: box.bottom, visibility: "hidden"}, root);

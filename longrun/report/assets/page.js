@@ -1,15 +1,11 @@
-// The page: which lines, which metric, which protocol; every figure and table follows the same state.
+// The page's state (lines, metric, protocol, scale); every figure and table follows it. The charts are described by
+// charts.py; this file adds what the reader chose.
 (() => {
   const data = JSON.parse(document.getElementById("report-data").textContent);
   const find = (selector) => document.querySelector(selector);
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const state = {study: 0, metric: data.studies.length ? data.studies[0].metrics[0] : "", scale: "log", bands: true, controls: true, training: "loss", hidden: new Set()};
-  const NAMES = {
-    ppl: ["perplexity", "perplexity"],
-    bpb: ["bits per byte", "bits/byte"],
-    gap: ["NLL − NLL at training length (nats per token)", "gap"],
-  };
-  const TRAINING = {loss: ["training loss (nats per token)", 1], grad_norm: ["gradient norm", 2]};
+  const first = data.studies.length ? Object.keys(data.studies[0])[0] : "";
+  const state = {study: 0, metric: first, scale: "log", bands: true, controls: true, training: "loss", hidden: new Set()};
 
   const minus = (text) => (Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−"));
   function perplexity(value, tick) {
@@ -19,94 +15,56 @@
   }
   const decimals = (value, tick) => minus(tick ? String(Number(value.toPrecision(3))) : value.toFixed(3));
   const signed = (value, tick) => (tick || Math.abs(value) < 0.0005 ? decimals(value, tick) : (value > 0 ? "+" : "") + decimals(value));
-  const FORMATS = {ppl: perplexity, bpb: decimals, gap: signed};
-  const ratio = (value) => `${{0.5: "½", 0.25: "¼", 0.125: "⅛"}[value] || Number(value.toPrecision(3))}×`;
-  const short = (value) => (value >= 1e9 ? `${value / 1e9}B` : value >= 1e6 ? `${value / 1e6}M` : value >= 1e3 ? `${value / 1e3}k` : String(value));
-  const look = (number) => ({colour: number % 8, marker: (number + 3 * Math.floor(number / 8)) % 8}); // as report_palette.py
-  const trainedRule = (n) => ({at: n, text: `trained at ${n.toLocaleString("en-US")}`});
-  const shown = (line) => !state.hidden.has(line.label);
+  const FORMATS = {perplexity, decimals, signed}; // as number_format.py
+  const look = (number) => ({colour: number % 8, marker: (number + 3 * Math.floor(number / 8)) % 8}); // as palette.py
+  const point = ([x, y, lo, hi]) => ({x, y, lo, hi});
 
-  function lengthSpec(study, detail) {
-    const metric = state.metric, triple = (p) => ({x: p.length, y: p[metric][0], lo: p[metric][1], hi: p[metric][2]});
-    const trained = study.train_lengths;
+  // What Chart.draw needs, from a description and the state. detail: the panel that enlarges the lower end.
+  function spec(chart, {height, detail = false, log = false, bands = false, early = true, every = 1}) {
+    const subs = new Map(chart.x.ticks.map(([at, , sub]) => [at, sub]));
     return {
-      height: 400, ends: true, early: detail || study.detail[metric] === null, bands: state.bands,
-      title: study.detail[metric] === null ? "" : detail ? "Detail of the lower end" : "Whole range",
-      describe: `${NAMES[metric][0]} against evaluation length, ${study.lines.length} lines; the numbers are in the table below`,
+      height, ends: true, early, bands, describe: chart.description,
+      title: chart.detail === null ? chart.title : detail ? "Detail of the lower end" : "Whole range",
       x: {
-        log: true, label: "evaluation length (tokens, log scale)",
-        ticks: study.lengths.map((n) => ({at: n, text: n.toLocaleString("en-US"), sub: trained.length === 1 ? ratio(n / trained[0]) : ""})),
-        describe: (n) => `${n.toLocaleString("en-US")} tokens${trained.length === 1 ? `, ${ratio(n / trained[0])}` : ""}`,
+        log: chart.x.log, label: chart.x.label,
+        ticks: chart.x.ticks.filter((_, i) => i % every === 0).map(([at, text, sub]) => ({at, text, sub})),
+        describe: (n) => chart.x.pointer.replace("{}", Math.round(n).toLocaleString("en-US")) + (subs.get(n) ? `, ${subs.get(n)}` : ""),
       },
       y: {
-        log: metric !== "gap" && state.scale === "log" && !detail, max: detail ? study.detail[metric] : undefined,
-        label: NAMES[metric][0], short: NAMES[metric][1], format: FORMATS[metric],
+        log: log && chart.y.log && !detail, max: (detail ? chart.detail : chart.y.range[1]) ?? undefined,
+        label: chart.y.label, short: chart.y.short, format: FORMATS[chart.y.format],
       },
-      rules: trained.map(trainedRule),
-      series: study.lines.filter(shown).map((line) => ({
-        label: line.label, ...look(line.colour), points: line.points.map(triple),
-        control: state.controls ? line.control.map(triple) : [],
-        ending: line.refused.length ? `${line.label}: n/a from ${line.refused[0].length.toLocaleString("en-US")}` : line.label,
+      rules: chart.train_lengths.map((n) => ({at: n, text: `trained at ${n.toLocaleString("en-US")}`})),
+      series: chart.series.filter((line) => !state.hidden.has(line.label)).map((line) => ({
+        ...line, ...look(line.style), named: line.in_legend,
+        points: line.points.map(point), control: state.controls ? line.control.map(point) : [],
       })),
     };
   }
 
-  function drawLengths() {
-    if (!data.studies.length) return;
-    const study = data.studies[state.study], split = study.detail[state.metric] !== null;
-    find("#lengths").classList.toggle("single", !split);
-    find("#lengths-detail").classList.toggle("off", !split);
-    Chart.draw(find("#lengths-full"), lengthSpec(study, false));
-    if (split) Chart.draw(find("#lengths-detail"), lengthSpec(study, true));
-    find("#lengths-caption").textContent = study.captions[state.metric];
+  // One panel, or two if the chart has a detail.
+  function drawPanels(name, chart, options) {
+    const split = chart.detail !== null;
+    find(`#${name}`).classList.toggle("single", !split);
+    find(`#${name}-detail`).classList.toggle("off", !split);
+    Chart.draw(find(`#${name}-full`), spec(chart, {...options, early: options.early ?? !split}));
+    if (split) Chart.draw(find(`#${name}-detail`), spec(chart, {...options, detail: true}));
   }
 
-  function positionSpec(detail, narrow) {
-    const ticks = [];
-    for (let n = 8; n <= data.positions.length; n *= narrow ? 4 : 2) ticks.push({at: n, text: n.toLocaleString("en-US")});
-    return {
-      height: 380, ends: true, bands: state.bands, title: data.positions.detail === null ? "" : detail ? "Detail of the lower end" : "Whole range",
-      describe: "NLL per token against the position in the window, one line per scheme",
-      x: {log: true, label: "position in the window (tokens, log scale)", ticks, describe: (n) => `around position ${Math.round(n).toLocaleString("en-US")}`},
-      y: {log: false, max: detail ? data.positions.detail : undefined, label: "NLL (nats per token)", short: "NLL", format: decimals},
-      rules: data.positions.train_lengths.map(trainedRule),
-      series: data.positions.lines.filter(shown).map((line) => ({
-        label: line.label, ...look(line.colour), thin: line.points.length > 24,
-        points: line.points.map((p) => ({x: Math.sqrt((p.from + 1) * p.to), y: p.nll[0], lo: p.nll[1], hi: p.nll[2]})),
-      })),
-    };
-  }
-
-  function drawPositions() {
-    const host = find("#positions-full");
-    if (!host) return;
-    const split = data.positions.detail !== null;
-    find("#positions").classList.toggle("single", !split);
-    find("#positions-detail").classList.toggle("off", !split);
-    Chart.draw(host, positionSpec(false, host.clientWidth < 620));
-    if (split) Chart.draw(find("#positions-detail"), positionSpec(true, host.clientWidth < 620));
-  }
-
-  function drawTraining() {
-    if (!find("#training-loss")) return;
-    const runs = data.training.filter(shown), [label, column] = TRAINING[state.training];
-    const end = Math.max(...data.training.flatMap((run) => [...run.rows, ...run.valid].map((row) => row[0])));
-    const step = 10 ** Math.floor(Math.log10(end / 2)) * (end / 10 ** Math.floor(Math.log10(end / 2)) > 8 ? 4 : 1);
-    const ticks = [];
-    for (let n = 0; n <= end && ticks.length < 12; n += step) ticks.push({at: n, text: short(n)});
-    const spec = (name, rows, thin, max) => ({
-      height: 330, ends: true, bands: false, describe: `${name} against training tokens, one line per run`,
-      x: {log: false, label: "training tokens", ticks: ticks.length > 8 ? ticks.filter((_, i) => i % 2 === 0) : ticks, describe: (n) => `${Math.round(n).toLocaleString("en-US")} tokens`},
-      y: {log: false, max: max ?? undefined, label: name, short: name, format: decimals}, rules: [],
-      series: runs.map((run, i) => ({
-        label: run.label, name: `${run.label}, seed ${run.seed}`, ...look(run.colour), thin,
-        named: runs.findIndex((other) => other.label === run.label) === i, points: rows(run),
-      })).filter((line) => line.points.length),
-    });
-    const frame = state.training === "loss" ? data.training_frame.loss : null;
-    Chart.draw(find("#training-loss"), spec(label, (run) => run.rows.map((row) => ({x: row[0], y: row[column]})), true, frame));
-    const bits = (run) => run.valid.map(([x, y]) => ({x, y}));
-    Chart.draw(find("#training-valid"), spec("validation bits per byte", bits, false, data.training_frame.valid_bits_per_byte));
+  function drawFigures() {
+    if (data.studies.length) {
+      const {chart, caption} = data.studies[state.study][state.metric];
+      drawPanels("lengths", chart, {height: 400, bands: state.bands, log: state.scale === "log"});
+      find("#lengths-caption").textContent = caption;
+    }
+    if (data.positions) {
+      const every = find("#positions-full").clientWidth < 620 ? 2 : 1;
+      drawPanels("positions", data.positions, {height: 380, bands: state.bands, early: true, every});
+    }
+    if (data.training) {
+      Chart.draw(find("#training-loss"), spec(data.training[state.training], {height: 330}));
+      Chart.draw(find("#training-valid"), spec(data.training.valid, {height: 330}));
+    }
   }
 
   function drawTables() {
@@ -115,7 +73,7 @@
   }
 
   function drawControls() {
-    const metrics = data.studies.length ? data.studies[state.study].metrics : [""];
+    const metrics = data.studies.length ? Object.keys(data.studies[state.study]) : [""];
     if (!metrics.includes(state.metric)) state.metric = metrics[0];
     for (const button of all("[data-set]")) {
       const [key, value] = button.dataset.set.split("=");
@@ -130,38 +88,27 @@
   function draw() {
     drawControls();
     drawTables();
-    drawLengths();
-    drawPositions();
-    drawTraining();
+    drawFigures();
   }
 
   function emphasise(label) {
     for (const group of all(".chart g[data-label]")) group.classList.toggle("faded", label !== null && group.dataset.label !== label);
   }
 
-  function buildLegends() {
-    const lines = new Map();
-    for (const line of [...data.studies.flatMap((study) => study.lines), ...(data.positions || {lines: []}).lines, ...data.training]) lines.set(line.label, line.colour);
-    for (const host of all(".legend"))
-      for (const [label, number] of lines) {
-        const button = Object.assign(document.createElement("button"), {type: "button", title: "Click: show or hide. Double click: this one alone."});
-        button.dataset.label = label;
-        Chart.swatch(button, look(number).colour, look(number).marker);
-        button.append(label);
-        button.addEventListener("click", () => { state.hidden.has(label) ? state.hidden.delete(label) : state.hidden.add(label); emphasise(null); draw(); });
-        button.addEventListener("dblclick", () => {
-          const alone = [...lines.keys()].every((other) => other === label || state.hidden.has(other));
-          state.hidden = new Set(alone ? [] : [...lines.keys()].filter((other) => other !== label));
-          draw();
-        });
-        for (const [event, target] of [["pointerenter", label], ["pointerleave", null], ["focus", label], ["blur", null]])
-          button.addEventListener(event, () => emphasise(state.hidden.has(label) ? null : target));
-        host.append(button);
-      }
-    for (const node of all("[data-line]")) {
-      const {colour, marker} = look(Number(node.dataset.line));
-      Chart.swatch(node, colour, marker);
-    }
+  function legendButton(label, number, labels) {
+    const button = Object.assign(document.createElement("button"), {type: "button", title: "Click: show or hide. Double click: this one alone."});
+    button.dataset.label = label;
+    Chart.swatch(button, look(number).colour, look(number).marker);
+    button.append(label);
+    button.addEventListener("click", () => { state.hidden.has(label) ? state.hidden.delete(label) : state.hidden.add(label); emphasise(null); draw(); });
+    button.addEventListener("dblclick", () => {
+      const others = labels.filter((other) => other !== label);
+      state.hidden = new Set(others.every((other) => state.hidden.has(other)) ? [] : others);
+      draw();
+    });
+    for (const [event, target] of [["pointerenter", label], ["pointerleave", null], ["focus", label], ["blur", null]])
+      button.addEventListener(event, () => emphasise(state.hidden.has(label) ? null : target));
+    return button;
   }
 
   function theme(name) {
@@ -169,7 +116,12 @@
     find("#theme").textContent = name === "dark" ? "Light" : "Dark";
   }
 
-  buildLegends();
+  for (const host of all(".legend"))
+    for (const [label, number] of Object.entries(data.lines)) host.append(legendButton(label, number, Object.keys(data.lines)));
+  for (const node of all("[data-line]")) {
+    const {colour, marker} = look(Number(node.dataset.line));
+    Chart.swatch(node, colour, marker);
+  }
   for (const button of all("[data-set]"))
     button.addEventListener("click", () => {
       const [key, value] = button.dataset.set.split("=");
