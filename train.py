@@ -35,7 +35,10 @@ from longrun.runs.run_folder import RunFolder
 from longrun.tracking.tracker import Tracker
 from longrun.training.compile_policy import worth_compiling
 from longrun.training.malloc import keep_freed_memory
-from longrun.training.optimizers import build_optimizer, clip_gradients, schedule
+from longrun.training.optimizers import build_optimizer
+from longrun.training.optimizers import options as optimizer_options
+from longrun.training.parameters import clip_gradients
+from longrun.training.schedule import schedule
 from model import build, distributed, init_from
 from model.checkpoint import files as checkpoint
 from model.distributed import DistEnv
@@ -137,8 +140,8 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
 def set_up(config: TrainConfig, ranks: DistEnv, found: checkpoint.Checkpoint | None) -> Trainer:
     """Everything the loop works on, before the first step. Raises ModelError for a checkpoint of another run."""
     loop, optim = config.train, config.optim
-    own = load_tokenizer(Path(config.init_from)) if config.init_from else None
-    data = prepare(asdict(config.data), tokenizer=own, progress=ranks.is_main)
+    tokenizer = load_tokenizer(Path(config.init_from)) if config.init_from else None
+    data = prepare(asdict(config.data), tokenizer=tokenizer, progress=ranks.is_main)
     batches = Prefetch(data.batches(loop.length, loop.batch, config.seed), ranks.device)
     require_measurable(config, data)
     model = new_model(config, data.tokenizer).to(ranks.device)
@@ -150,7 +153,10 @@ def set_up(config: TrainConfig, ranks: DistEnv, found: checkpoint.Checkpoint | N
     if worth_compiling(loop.compile, ranks.device, loop.steps, tokens, size, len(model.layers)):
         model.compile()
     wrapped = distributed.wrap(model, ranks, loop.data_parallel)
-    optimizer = build_optimizer(model, optim.name, optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)
+    own = {key: getattr(optim, key) for key in optimizer_options(optim.name)}
+    optimizer = build_optimizer(
+        model, optim.name, optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay, **own
+    )
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     return Trainer(config, ranks, data, model, wrapped, optimizer, batches)

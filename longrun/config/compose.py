@@ -11,6 +11,7 @@ from typing import Any, cast
 from longrun.base.errors import ConfigError
 from longrun.base.paths import CONFIGS
 from longrun.config import eval_overrides, init_from, overrides
+from longrun.training.optimizers import OPTIMIZERS
 
 PLUGINS = Path(__file__).resolve().parent.parent / "launch"  # the folder with hydra_plugins/
 
@@ -96,10 +97,22 @@ def plain(config: Any, choices: Any) -> dict[str, Any]:
     if values.get("run") is not None:
         eval_overrides.as_the_run(values, said)
     eval_overrides.require_fitting(values, said)
+    check_optimizer_name(values, said, choices.get("optim"))
     tracker = values.get("tracker")
     if isinstance(tracker, dict) and tracker.get("group") is None:
         tracker["group"] = experiment
     return values
+
+
+def check_optimizer_name(values: dict[str, Any], said: list[str], chosen: str | None) -> None:
+    """Raise ConfigError for configs/optim/NAME.yaml that names no optimizer, or not the one of its own name."""
+    name = (values.get("optim") or {}).get("name")
+    if chosen is None or "optim.name" in said or name == chosen or (name in OPTIMIZERS and chosen not in OPTIMIZERS):
+        return
+    raise ConfigError(
+        f"configs/optim/{chosen}.yaml: name={name}, expected name: {chosen}, the file "
+        f"longrun/training/optimizers/{chosen}.py.\nThere are: {', '.join(OPTIMIZERS)}"
+    )
 
 
 def store_model_defaults() -> None:

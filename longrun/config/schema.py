@@ -4,11 +4,13 @@ A key has no default here, so its value is written once. `model` is the exceptio
 parts (`pe`, `positions`, `extension`) are dicts; their options are checked against the plug-in's constructor.
 """
 
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
 
 from data.options import TextOptions
+from longrun.training.optimizers import OPTIMIZERS
+from longrun.training.optimizers import options as optimizer_options
 from model.config import ModelConfig
 
 # One file a protocol. Read as names: nothing here depends on data/.
@@ -31,7 +33,7 @@ def key(doc: str, default: Any = MISSING, **rules: Any) -> Any:
 
 @dataclass
 class OptimConfig:
-    name: str = key("the optimizer", choices=("adamw", "muon"))
+    name: str = key("the optimizer: a file of longrun/training/optimizers/", choices=OPTIMIZERS)
     lr: float = key("peak learning rate", above=0.0, example=0.001)
     betas: list[float] = key("decay of the two running means", minimum=0.0, maximum=0.99999, example="'[0.9,0.95]'")
     weight_decay: float = key("decoupled weight decay of matrices", minimum=0.0, example=0.1)
@@ -40,6 +42,16 @@ class OptimConfig:
     warmup_fraction: float = key("share of the steps that warm up", minimum=0.0, maximum=1.0, example=0.05)
     decay_fraction: float = key("wsd: share of the steps that cool down", minimum=0.0, maximum=1.0, example=0.2)
     min_lr_ratio: float = key("learning rate at the end, as a share of lr", minimum=0.0, maximum=1.0, example=0.1)
+
+
+def optim_schema(name: str) -> type[OptimConfig]:
+    """OptimConfig with the own options of the optimizer `name`. Raises ConfigError if its file is not as expected."""
+    own = [
+        (option, annotation, key(f"option of {name}", default))
+        for option, (annotation, default) in optimizer_options(name).items()
+    ]
+    own.sort(key=lambda item: item[2].default is not MISSING)  # a dataclass has its required fields first
+    return make_dataclass("OptimConfig", own, bases=(OptimConfig,))
 
 
 @dataclass

@@ -16,8 +16,9 @@ import yaml
 from tiny_configs import ROOT, config
 
 from longrun.base.errors import ConfigError
+from longrun.config.cross_checks import train_config
 from longrun.config.schema import TrainConfig
-from longrun.config.validate import build, dotted_keys
+from longrun.config.validate import dotted_keys
 from longrun.runs import run_folder
 from longrun.runs.run_folder import UNHASHED_KEYS, RunFolder, hashed_config, list_runs
 from model.config import ModelConfig
@@ -110,7 +111,7 @@ def test_the_stored_configuration_names_the_same_folder(one: TrainConfig):
     values = folder.config()
     if "hidden" in ModelConfig.__annotations__:  # the sizes are renamed with model/config.py
         values["model"] = with_old_names({"model": values["model"]})["model"]
-    assert RunFolder.of(build(TrainConfig, values)) == folder
+    assert RunFolder.of(train_config(values)) == folder
     assert yaml.safe_load((folder.path / "config.yaml").read_text())["pe"]["name"] == "rope"
 
 
