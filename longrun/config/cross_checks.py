@@ -12,7 +12,7 @@ from data.options import CorpusOptions
 from longrun.base.errors import ConfigError
 from longrun.base.suggest import suggest
 from longrun.config.eval_overrides import DATASET
-from longrun.config.init_from import inherited
+from longrun.config.init_from import with_checkpoint_config
 from longrun.config.schema import EvalConfig, EvalRunConfig, OptimConfig, TrainConfig, optim_schema
 from longrun.config.validate import UnknownKey, build, typed, unknown_choice
 from longrun.runs.run_folder import RunFolder, resolve_run
@@ -28,7 +28,7 @@ ORIGIN = "model.init_from"
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """The checked configuration of a training run. Raises ConfigError, ModelError or DataError."""
     if values.get("init_from") is not None:
-        values = inherited(values)
+        values = with_checkpoint_config(values)
     if isinstance(values.get("data"), Mapping):
         values = {**values, "data": data_options(values["data"])}
     if isinstance(values.get("optim"), Mapping):

@@ -6,7 +6,7 @@ import yaml
 
 from longrun.base.paths import CONFIGS
 from longrun.config import schema
-from longrun.config.overrides import groups, options
+from longrun.config.compose import groups, options
 from longrun.config.validate import dotted_keys, show
 
 KEYS = {

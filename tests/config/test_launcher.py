@@ -127,7 +127,13 @@ def test_finished_run_says_so_in_a_line(tmp_path: Path):
 def test_ctrl_c_ends_the_children(tmp_path: Path, number: signal.Signals):
     command = write_program(tmp_path)
     words = ["-m", "pe=nope", "seed=0,1,2", "train.steps=60000", "launch.slots=2"]
-    process = subprocess.Popen([*command, *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # `make test &` in a script ignores it
+    )
     wait_for(lambda: len(started(tmp_path)) == 2)
     process.send_signal(number)
     output, _ = process.communicate(timeout=20)

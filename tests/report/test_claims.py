@@ -18,7 +18,7 @@ from tiny_configs import ROOT, config
 
 from longrun.claims.evidence import Evidence, experiments, home
 from longrun.claims.rules import RULES
-from longrun.config.overrides import options
+from longrun.config.compose import options
 from longrun.report.bootstrap import mean_reciprocal_rank, reciprocal_ranks
 from scripts import claims
 from scripts.report import report

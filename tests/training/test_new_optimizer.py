@@ -65,7 +65,7 @@ def test_a_file_and_a_yaml_are_an_optimizer(copy: Path):
         ("", SGD, YAML.replace("nesterov: true", ""), ["optim.nesterov is missing"]),
         ("", SGD, YAML + "rho: 1\n", ["optim.rho=1: there is no key optim.rho"]),
         ("", SGD, YAML.replace("name: sgd", "name: sdg"), ["configs/optim/sgd.yaml: name=sdg, expected name: sgd"]),
-        ("", SGD, YAML.replace("name: sgd", ""), ["configs/optim/sgd.yaml: name=adamw, expected name: sgd"]),
+        ("", SGD, YAML.replace("name: sgd", ""), ["configs/optim/sgd.yaml: name=null, expected name: sgd"]),
         ("optim.name=sgdd", SGD, YAML, ["Did you mean optim.name=sgd?", "adamw, muon, sgd"]),
         ("", SGD.replace("def sgd", "def build"), YAML, ["sgd.py: expected a function sgd(", "build"]),
         ("", SGD.replace("nesterov: bool)", "nesterov)"), YAML, ["sgd.py: expected nesterov: TYPE"]),
