@@ -33,7 +33,7 @@ from longrun.evaluation.evaluate import evaluate_with_control, require_tokens, s
 from longrun.evaluation.protocols import base as protocols
 from longrun.runs.run_folder import RunFolder
 from longrun.tracking.tracker import Tracker
-from longrun.training.compile_policy import worth_compiling
+from longrun.training.compile_policy import should_compile
 from longrun.training.malloc import keep_freed_memory
 from longrun.training.optimizers import build_optimizer
 from longrun.training.optimizers import options as optimizer_options
@@ -53,8 +53,8 @@ BAD_STEPS = 3  # non-finite steps in a row that end a run
 
 
 @dataclass
-class Progress:
-    """What a run knows about itself besides weights and optimizer; saved with every checkpoint."""
+class TrainState:
+    """The state of a run besides weights, optimizer and random numbers; saved with every checkpoint."""
 
     step: int = 0  # optimizer steps done
     seconds: float = 0.0  # spent training, over all launches
@@ -73,7 +73,7 @@ class Trainer:
     wrapped: nn.Module  # the model inside DDP; otherwise the model itself
     optimizer: torch.optim.Optimizer
     batches: Batches
-    progress: Progress = field(default_factory=Progress)
+    progress: TrainState = field(default_factory=TrainState)
 
     @property
     def tokens_per_step(self) -> int:
@@ -102,7 +102,7 @@ def run_training(config: TrainConfig, folder: RunFolder, ranks: DistEnv) -> int:
     if ranks.is_main:
         folder.create(config)
         trainer.data.tokenizer.save(folder.path)
-    with Tracker(config, folder, active=ranks.is_main, facts=facts(trainer)) as tracker:
+    with Tracker(config, folder, active=ranks.is_main, run_info=run_info(trainer)) as tracker:
         tracker.resume(trainer.progress.step)
         tracker.say(f"{'continuing' if found else 'training'} {folder.path} from step {trainer.progress.step}")
         with Signals() as signals:
@@ -119,7 +119,7 @@ def run_training(config: TrainConfig, folder: RunFolder, ranks: DistEnv) -> int:
 def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
     """Evaluate, and write `done` last: a run that is cut off here evaluates again when it is continued."""
     config = trainer.config
-    done = {**facts(trainer), **outcome(trainer, tracker)}
+    done = {**run_info(trainer), **run_summary(trainer, tracker)}
     if config.eval_at_end:
         records = evaluate_with_control(
             folder.path / "eval",
@@ -146,11 +146,11 @@ def set_up(config: TrainConfig, ranks: DistEnv, found: checkpoint.Checkpoint | N
     require_measurable(config, data)
     model = new_model(config, data.tokenizer).to(ranks.device)
     if found:  # ahead of what takes long
-        found.require(**identity(data, model))
+        found.require(**checkpoint_facts(data, model))
     torch.manual_seed(config.seed * 1000003 + ranks.rank)  # dropout; all else has generators of its own
     model.checkpoint_activations = loop.checkpoint_activations
     tokens, size = loop.batch * loop.length // ranks.world, model.parameter_count()
-    if worth_compiling(loop.compile, ranks.device, loop.steps, tokens, size, len(model.layers)):
+    if should_compile(loop.compile, ranks.device, loop.steps, tokens, size, len(model.layers)):
         model.compile()
     wrapped = distributed.wrap(model, ranks, loop.data_parallel)
     own = {key: getattr(optim, key) for key in optimizer_options(optim.name)}
@@ -193,12 +193,12 @@ def loop(trainer: Trainer, folder: Path, tracker: Tracker, signals: "Signals") -
         if progress.step % config.train.log_every == 0 or last:
             now = time.perf_counter()
             rate = (progress.step - mark[1]) * trainer.tokens_per_step / (now - mark[0])
-            tracker.train(metrics(trainer, losses, lr, norm, rate))
+            tracker.train(metrics_row(trainer, losses, lr, norm, rate))
             mark, losses = (now, progress.step), []
         if progress.step % config.train.valid_every == 0 or last:
             tracker.valid(validate(trainer))
             mark = (time.perf_counter(), progress.step)
-        stop = signals.received if trainer.ranks.world == 1 else agreed(signals.received)
+        stop = signals.received if trainer.ranks.world == 1 else any_rank_signal(signals.received)
         if progress.step % config.checkpoint.every == 0 or last or stop:
             tracker.flush()
             save(trainer, folder)
@@ -247,7 +247,7 @@ def train_step(trainer: Trainer) -> tuple[float, float, float]:
     return optim.lr * multiplier, mean, norm
 
 
-def note_bad_step(progress: Progress, finite: bool, loss: float, norm: float) -> None:
+def note_bad_step(progress: TrainState, finite: bool, loss: float, norm: float) -> None:
     progress.bad_in_a_row = 0 if finite else progress.bad_in_a_row + 1
     progress.skipped += not finite
     if progress.bad_in_a_row == BAD_STEPS:
@@ -258,7 +258,7 @@ def note_bad_step(progress: Progress, finite: bool, loss: float, norm: float) ->
         )
 
 
-def metrics(trainer: Trainer, losses: list[float], lr: float, norm: float, rate: float) -> dict[str, float]:
+def metrics_row(trainer: Trainer, losses: list[float], lr: float, norm: float, rate: float) -> dict[str, float]:
     """A row of metrics.jsonl. The loss is the mean since the last row."""
     step = trainer.progress.step
     loss = statistics.fmean(losses)
@@ -302,7 +302,7 @@ def save(trainer: Trainer, folder: Path) -> None:
         trainer.optimizer,
         state,
         trainer.config.checkpoint.keep,
-        identity(trainer.data, trainer.model),
+        checkpoint_facts(trainer.data, trainer.model),
     )
 
 
@@ -310,11 +310,11 @@ def resume(trainer: Trainer, found: checkpoint.Checkpoint) -> None:
     checkpoint.load_model(found, trainer.model)
     checkpoint.load_optimizer(found, trainer.model, trainer.optimizer)
     checkpoint.load_rng(found, trainer.ranks.rank)
-    trainer.progress = Progress(**found.state["progress"])
+    trainer.progress = TrainState(**found.state["progress"])
 
 
-def identity(data: Dataset, model: Transformer) -> dict[str, Any]:
-    """What a checkpoint must share with the run that continues it."""
+def checkpoint_facts(data: Dataset, model: Transformer) -> dict[str, Any]:
+    """The values that a checkpoint must share with the run that continues it."""
     return {
         "tokenizer": data.tokenizer.digest,
         "data_fingerprint": data.fingerprint,
@@ -322,8 +322,8 @@ def identity(data: Dataset, model: Transformer) -> dict[str, Any]:
     }
 
 
-def facts(trainer: Trainer) -> dict[str, Any]:
-    """What tables and dashboards say of a run before it has trained."""
+def run_info(trainer: Trainer) -> dict[str, Any]:
+    """The facts of a run for tables and dashboards that are known before it has trained."""
     config = trainer.config
     return {
         "scheme": config.pe["name"],
@@ -339,8 +339,8 @@ def facts(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def outcome(trainer: Trainer, tracker: Tracker) -> dict[str, Any]:
-    """What is known once it has trained. Throughput is the median over the rows of metrics.jsonl."""
+def run_summary(trainer: Trainer, tracker: Tracker) -> dict[str, Any]:
+    """The results of training. Throughput is the median over the rows of metrics.jsonl."""
     rows = tracker.rows()
     training = [row for row in rows if "loss" in row]
     valid = [row for row in rows if "valid_loss" in row]
@@ -354,8 +354,8 @@ def outcome(trainer: Trainer, tracker: Tracker) -> dict[str, Any]:
 
 
 class Signals:
-    """Notes the last stop signal while the block runs. A second Ctrl-C ends the process at once; other signals may come
-    twice, from a scheduler that signals every process and from torchrun, which hands its own on."""
+    """Records the last stop signal during the block. A second Ctrl-C ends the process at once. Other signals may arrive
+    twice: from a scheduler that signals every process, and from torchrun, which forwards its own."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -375,6 +375,6 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
 
 
-def agreed(received: int) -> int:
-    """The signal that any rank received, so that all stop after the same step."""
+def any_rank_signal(received: int) -> int:
+    """The signal that any rank has received, so that all ranks stop after the same step."""
     return int(distributed.max_scalar(received))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from longrun.base.errors import DataError
 from longrun.report.load import Evaluation, Run
 from longrun.runs.run_folder import UNHASHED_KEYS
-from longrun.tracking.wandb_metrics import usable
+from longrun.tracking.wandb_metrics import usable_length
 
 PROTOCOLS = ("fixed_targets", "sliding", "nonoverlap", "last_k")  # the order in which they lead a report
 CONTROL = "window"  # the extension that is the windowed control: attention limited to the last train_length keys
@@ -93,7 +93,7 @@ class Line:
     def usable(self) -> int | None:
         """The largest evaluated length with ppl <= 1.1 ppl(training length)."""
         gaps = {length: self.gap(length) for length in self.points if length >= self.train_length}
-        return usable({length: gap for length, gap in gaps.items() if gap is not None})
+        return usable_length({length: gap for length, gap in gaps.items() if gap is not None})
 
 
 def perplexity(nll: float) -> float:
