@@ -42,7 +42,7 @@ def summary_columns(record: Row) -> Row:
 
 
 def usable_length(gaps: dict[int, float]) -> int | None:
-    """The largest length with ppl <= 1.1 ppl(training length). gaps: NLL minus the NLL at the training length, in nats."""
+    """The largest length with ppl <= 1.1 ppl(training length). gaps: NLL minus that at the training length, in nats."""
     return max((length for length, gap in gaps.items() if gap <= math.log(USABLE)), default=None)
 
 

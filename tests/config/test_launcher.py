@@ -155,11 +155,11 @@ def wait_for(condition, seconds: float = 20.0) -> None:
 def test_slots_on_a_cpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("longrun.launch.slots.cores", lambda: 16)
-    assert slots(jobs=6, wanted=None, nproc=1, threads=None, device="auto") == [Slot(2)] * 6
-    assert slots(jobs=99, wanted=None, nproc=1, threads=None, device="auto") == [Slot(2)] * 8
-    assert slots(jobs=99, wanted=None, nproc=1, threads=4, device="cpu") == [Slot(4)] * 4
-    assert slots(jobs=99, wanted=3, nproc=2, threads=None, device="auto") == [Slot(2)] * 3
-    assert slots(jobs=1, wanted=8, nproc=1, threads=None, device="auto") == [Slot(16)]
+    assert slots(jobs=6, count=None, nproc=1, threads=None, device="auto") == [Slot(2)] * 6
+    assert slots(jobs=99, count=None, nproc=1, threads=None, device="auto") == [Slot(2)] * 8
+    assert slots(jobs=99, count=None, nproc=1, threads=4, device="cpu") == [Slot(4)] * 4
+    assert slots(jobs=99, count=3, nproc=2, threads=None, device="auto") == [Slot(2)] * 3
+    assert slots(jobs=1, count=8, nproc=1, threads=None, device="auto") == [Slot(16)]
 
 
 def test_slots_on_gpus(monkeypatch: pytest.MonkeyPatch):
