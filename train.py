@@ -4,11 +4,11 @@
     python train.py -m pe=nope,rope,alibi seed=0,1,2          a sweep; launched again, it skips what is done
     torchrun --nproc-per-node=2 train.py pe=rope              several processes, one run folder
 
-The same command continues an interrupted run and leaves a finished one alone. Batch n is a function of (seed, n), every
-other random number comes from generators that a checkpoint holds: a run that was interrupted ends with the same bits.
+The same command continues an interrupted run and skips a finished one. Batch n is a function of (seed, n), and all
+other random numbers come from generators that a checkpoint holds, so that an interrupted run ends with the same bits.
 """
 
-if __name__ == "__main__":  # ahead of the imports: refusals and --help do not wait for torch
+if __name__ == "__main__":  # before the imports, so that refusals and --help do not wait for torch
     from longrun.config.cli import run
 
     run("train", "train:main")
@@ -64,7 +64,7 @@ class TrainState:
 
 @dataclass
 class Trainer:
-    """Everything the loop works on."""
+    """The objects that the loop works on."""
 
     config: TrainConfig
     ranks: DistEnv
@@ -93,7 +93,7 @@ def main(config: TrainConfig) -> int:
 
 
 def run_training(config: TrainConfig, folder: RunFolder, ranks: DistEnv) -> int:
-    """From a configuration to a finished run folder. Returns the exit code: 0, or 128 + the signal that stopped it."""
+    """Train or continue the run of a configuration. Returns the exit code: 0, or 128 + the signal that stopped it."""
     found = checkpoint.newest(folder.path / "checkpoints")
     distributed.require_same("the step to continue from", found.step if found else None)
     trainer = set_up(config, ranks, found)
@@ -117,7 +117,7 @@ def run_training(config: TrainConfig, folder: RunFolder, ranks: DistEnv) -> int:
 
 
 def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
-    """Evaluate, and write `done` last: a run that is cut off here evaluates again when it is continued."""
+    """Evaluate, and write `done` last: a run that is interrupted here is evaluated again when it is continued."""
     config = trainer.config
     done = {**run_info(trainer), **run_summary(trainer, tracker)}
     if config.eval_at_end:
@@ -129,7 +129,7 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
             config.eval.extensions or ["none"],
             config.train.precision,
             tracker.say,
-            replace_others=True,  # of a launch that was cut off and is now continued with other options
+            replace_others=True,  # of an interrupted launch that is continued with other options
         )
         tracker.curves(records)
     if trainer.ranks.is_main:
@@ -138,16 +138,16 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
 
 
 def set_up(config: TrainConfig, ranks: DistEnv, found: checkpoint.Checkpoint | None) -> Trainer:
-    """Everything the loop works on, before the first step. Raises ModelError for a checkpoint of another run."""
+    """The state before the first step. Raises ModelError for a checkpoint of another run."""
     loop, optim = config.train, config.optim
     tokenizer = load_tokenizer(Path(config.init_from)) if config.init_from else None
     data = prepare(asdict(config.data), tokenizer=tokenizer, progress=ranks.is_main)
     batches = Prefetch(data.batches(loop.length, loop.batch, config.seed), ranks.device)
     require_measurable(config, data)
     model = new_model(config, data.tokenizer).to(ranks.device)
-    if found:  # ahead of what takes long
+    if found:  # before the slow steps below
         found.require(**checkpoint_facts(data, model))
-    torch.manual_seed(config.seed * 1000003 + ranks.rank)  # dropout; all else has generators of its own
+    torch.manual_seed(config.seed * 1000003 + ranks.rank)  # dropout; other random numbers have their own generators
     model.checkpoint_activations = loop.checkpoint_activations
     tokens, size = loop.batch * loop.length // ranks.world, model.parameter_count()
     if should_compile(loop.compile, ranks.device, loop.steps, tokens, size, len(model.layers)):
@@ -163,7 +163,7 @@ def set_up(config: TrainConfig, ranks: DistEnv, found: checkpoint.Checkpoint | N
 
 
 def new_model(config: TrainConfig, tokenizer: Tokenizer) -> Transformer:
-    """The model before the first step: freshly drawn, or with the weights of `init_from`."""
+    """The model before the first step: initialised from scratch, or with the weights of `init_from`."""
     extension = None if config.extension["scheme"] == "unchanged" else config.extension
     length, parts = config.train.length, (asdict(config.model), config.pe, config.positions, config.seed)
     if config.init_from is None:
@@ -174,14 +174,14 @@ def new_model(config: TrainConfig, tokenizer: Tokenizer) -> Transformer:
 
 
 def require_measurable(config: TrainConfig, data: Dataset) -> None:
-    """Raises DataError for data that leaves nothing to validate or to evaluate: now, and not when training is over."""
+    """Raise DataError before training if the data leave nothing to validate or to evaluate."""
     data.validation(config.train.length, config.train.valid_windows)
     if config.eval_at_end:
         protocols.create(config.eval).select(data, config.eval.resolved_lengths(config.train.length))
 
 
 def loop(trainer: Trainer, folder: Path, tracker: Tracker, signals: "Signals") -> int:
-    """Train to the last step, or until a signal: then the state is saved and the signal's number returned."""
+    """Train to the last step and return 0. After a stop signal, save the state and return the signal's number."""
     config, progress = trainer.config, trainer.progress
     started, before = time.perf_counter(), progress.seconds
     mark, losses = (started, progress.step), []
@@ -208,7 +208,8 @@ def loop(trainer: Trainer, folder: Path, tracker: Tracker, signals: "Signals") -
 
 
 def train_step(trainer: Trainer) -> tuple[float, float, float]:
-    """One update: learning rate, mean loss over the global batch in nats, gradient norm before clipping.
+    """Make one update. Returns the learning rate, the mean loss over the global batch in nats, and the gradient norm
+    before clipping.
 
     Loss and norm are checked before the weights change; one that is not finite skips the update on every rank.
     """
@@ -248,6 +249,7 @@ def train_step(trainer: Trainer) -> tuple[float, float, float]:
 
 
 def note_bad_step(progress: TrainState, finite: bool, loss: float, norm: float) -> None:
+    """Count a step that is not finite. Raises ModelError for the third one in a row."""
     progress.bad_in_a_row = 0 if finite else progress.bad_in_a_row + 1
     progress.skipped += not finite
     if progress.bad_in_a_row == BAD_STEPS:
@@ -259,7 +261,7 @@ def note_bad_step(progress: TrainState, finite: bool, loss: float, norm: float) 
 
 
 def metrics_row(trainer: Trainer, losses: list[float], lr: float, norm: float, rate: float) -> dict[str, float]:
-    """A row of metrics.jsonl. The loss is the mean since the last row."""
+    """A row of metrics.jsonl. The loss is the mean over the steps since the previous row."""
     step = trainer.progress.step
     loss = statistics.fmean(losses)
     return {
@@ -275,7 +277,7 @@ def metrics_row(trainer: Trainer, losses: list[float], lr: float, norm: float, r
 
 
 def validate(trainer: Trainer) -> dict[str, float]:
-    """Loss on the validation split at the training length, and for a task the share of right answers."""
+    """The loss on the validation split at the training length, and the share of correct answers for a task."""
     loop, data = trainer.config.train, trainer.data
     selection = data.validation(loop.length, loop.valid_windows)
     figures = summary(
@@ -294,6 +296,7 @@ def validate(trainer: Trainer) -> dict[str, float]:
 
 
 def save(trainer: Trainer, folder: Path) -> None:
+    """Write a checkpoint. Call it on every rank."""
     state = {"model": trainer.model.config, "progress": asdict(trainer.progress)}
     checkpoint.save(
         folder / "checkpoints",
@@ -307,6 +310,7 @@ def save(trainer: Trainer, folder: Path) -> None:
 
 
 def resume(trainer: Trainer, found: checkpoint.Checkpoint) -> None:
+    """Restore weights, optimizer, random numbers and progress from a checkpoint."""
     checkpoint.load_model(found, trainer.model)
     checkpoint.load_optimizer(found, trainer.model, trainer.optimizer)
     checkpoint.load_rng(found, trainer.ranks.rank)

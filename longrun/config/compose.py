@@ -76,7 +76,7 @@ def compose(config_name: str, schema: Any, arguments: argparse.Namespace, job: C
         search = [f"hydra.searchpath=[file://{extra}]"] if extra else []
         config = hydra.compose(config_name, overrides=[*words, *search], return_hydra_config=True)
     require_one_run(config.hydra)
-    return plain(config, config.hydra.runtime.choices)
+    return plain_values(config, config.hydra.runtime.choices)
 
 
 def require_one_run(hydra: Any) -> None:
@@ -100,13 +100,13 @@ def through_hydra(config_name: str, words: list[str], job: Callable[[dict[str, A
 
     @hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")
     def task(config: Any) -> None:
-        job(plain(config, HydraConfig.get().runtime.choices))
+        job(plain_values(config, HydraConfig.get().runtime.choices))
 
     with command_line(words):
         task()
 
 
-def plain(config: Any, choices: Any) -> dict[str, Any]:
+def plain_values(config: Any, choices: Any) -> dict[str, Any]:
     """A composed configuration as Python values, without Hydra's own part. An experiment names its wandb group."""
     from omegaconf import OmegaConf, open_dict
 

@@ -95,11 +95,11 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
 
 def check(context: Any, config: Any, overrides: Sequence[str]) -> Any:
     """The checked configuration of one job. Raises ConfigError, ModelError or DataError."""
-    from longrun.config.compose import plain
+    from longrun.config.compose import plain_values
     from longrun.config.cross_checks import train_config
 
     composed = context.config_loader.load_sweep_config(config, list(overrides))
-    return train_config(plain(composed, composed.hydra.runtime.choices))
+    return train_config(plain_values(composed, composed.hydra.runtime.choices))
 
 
 @dataclass
