@@ -78,7 +78,8 @@ def data_schema(source: Any) -> type:
 
 def data_options(values: Mapping[str, Any]) -> Any:
     """The checked options of the data, those of its tokenizer included. Raises ConfigError or DataError."""
-    dataset = importlib.import_module(DATASET)
+    from data import dataset
+
     values = dataset.complete(dict(values))
     choice = values.get("tokenizer")
     if isinstance(choice, dict):

@@ -15,11 +15,15 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
+def fail(path: Path) -> None:
+    path.write_text("half")
+    raise OSError("disk full")
+
+
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path):
     path = atomic_write(tmp_path / "a", "old")
-    with pytest.raises(ZeroDivisionError), atomic_file(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(OSError, match="full"), atomic_file(path) as temporary:
+        fail(temporary)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
 
