@@ -4,11 +4,11 @@
     python train.py -m pe=nope,rope,alibi seed=0,1,2          a sweep; launched again, it skips what is done
     torchrun --nproc-per-node=2 train.py pe=rope              several processes, one run folder
 
-The same command continues an interrupted run and leaves a finished one alone. Batch n is a function of (seed, n), every
-other random number comes from generators that a checkpoint holds: a run that was interrupted ends with the same bits.
+The same command continues an interrupted run and skips a finished one. Batch n is a function of (seed, n), and all
+other random numbers come from generators that a checkpoint holds, so that an interrupted run ends with the same bits.
 """
 
-if __name__ == "__main__":  # ahead of the imports: refusals and --help do not wait for torch
+if __name__ == "__main__":  # before the imports, so that refusals and --help do not wait for torch
     from longrun.config.cli import run
 
     run("train", "train:main")
@@ -36,9 +36,12 @@ from longrun.evaluation.scoring import score
 from longrun.evaluation.token_scores import summary
 from longrun.runs.run_folder import RunFolder
 from longrun.tracking.tracker import Tracker
-from longrun.training.compile_policy import worth_compiling
+from longrun.training.compile_policy import should_compile
 from longrun.training.malloc import keep_freed_memory
-from longrun.training.optimizers import build_optimizer, clip_gradients, schedule
+from longrun.training.optimizers import build_optimizer
+from longrun.training.optimizers import options as optimizer_options
+from longrun.training.parameters import clip_gradients
+from longrun.training.schedule import schedule
 from model import build, distributed, init_from
 from model.checkpoint import files as checkpoint
 from model.distributed import DistEnv
@@ -53,8 +56,8 @@ BAD_STEPS = 3  # non-finite steps in a row that end a run
 
 
 @dataclass
-class Progress:
-    """What a run knows about itself besides weights and optimizer; saved with every checkpoint."""
+class TrainState:
+    """The state of a run besides weights, optimizer and random numbers; saved with every checkpoint."""
 
     step: int = 0  # optimizer steps done
     seconds: float = 0.0  # spent training, over all launches
@@ -64,7 +67,7 @@ class Progress:
 
 @dataclass
 class Trainer:
-    """Everything the loop works on."""
+    """The objects that the loop works on."""
 
     config: TrainConfig
     ranks: DistEnv
@@ -73,7 +76,7 @@ class Trainer:
     wrapped: nn.Module  # the model inside DDP; otherwise the model itself
     optimizer: torch.optim.Optimizer
     batches: Batches
-    progress: Progress = field(default_factory=Progress)
+    progress: TrainState = field(default_factory=TrainState)
 
     @property
     def tokens_per_step(self) -> int:
@@ -93,7 +96,7 @@ def main(config: TrainConfig) -> int:
 
 
 def run_training(config: TrainConfig, folder: RunFolder, ranks: DistEnv) -> int:
-    """From a configuration to a finished run folder. Returns the exit code: 0, or 128 + the signal that stopped it."""
+    """Train or continue the run of a configuration. Returns the exit code: 0, or 128 + the signal that stopped it."""
     found = checkpoint.newest(folder.path / "checkpoints")
     distributed.require_same("the step to continue from", found.step if found else None)
     trainer = set_up(config, ranks, found)
@@ -102,7 +105,7 @@ def run_training(config: TrainConfig, folder: RunFolder, ranks: DistEnv) -> int:
     if ranks.is_main:
         folder.create(config)
         trainer.data.tokenizer.save(folder.path)
-    with Tracker(config, folder, active=ranks.is_main, facts=facts(trainer)) as tracker:
+    with Tracker(config, folder, active=ranks.is_main, run_info=run_info(trainer)) as tracker:
         tracker.resume(trainer.progress.step)
         tracker.say(f"{'continuing' if found else 'training'} {folder.path} from step {trainer.progress.step}")
         with Signals() as signals:
@@ -117,9 +120,9 @@ def run_training(config: TrainConfig, folder: RunFolder, ranks: DistEnv) -> int:
 
 
 def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
-    """Evaluate, and write `done` last: a run that is cut off here evaluates again when it is continued."""
+    """Evaluate, and write `done` last: a run that is interrupted here is evaluated again when it is continued."""
     config = trainer.config
-    done = {**facts(trainer), **outcome(trainer, tracker)}
+    done = {**run_info(trainer), **run_summary(trainer, tracker)}
     if config.eval_at_end:
         model = gather_full_model(trainer.model)
         evaluation = Evaluation.from_config(model, trainer.data, config.eval, config.train.precision)
@@ -128,7 +131,7 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
             config.eval.extensions or ["none"],
             tracker.say,
             config.eval.control,
-            replace_others=True,  # of a launch that was cut off and is now continued with other options
+            replace_others=True,  # of an interrupted launch that is continued with other options
         )
         tracker.curves(records)
     if trainer.ranks.is_main:
@@ -137,29 +140,32 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
 
 
 def set_up(config: TrainConfig, ranks: DistEnv, found: checkpoint.Checkpoint | None) -> Trainer:
-    """Everything the loop works on, before the first step. Raises ModelError for a checkpoint of another run."""
+    """The state before the first step. Raises ModelError for a checkpoint of another run."""
     loop, optim = config.train, config.optim
-    own = load_tokenizer(Path(config.init_from)) if config.init_from else None
-    data = prepare(asdict(config.data), tokenizer=own, progress=ranks.is_main)
+    tokenizer = load_tokenizer(Path(config.init_from)) if config.init_from else None
+    data = prepare(asdict(config.data), tokenizer=tokenizer, progress=ranks.is_main)
     batches = Prefetch(data.batches(loop.length, loop.batch, config.seed), ranks.device)
     require_measurable(config, data)
     model = new_model(config, data.tokenizer).to(ranks.device)
-    if found:  # ahead of what takes long
-        found.require(**identity(data, model))
-    torch.manual_seed(config.seed * 1000003 + ranks.rank)  # dropout; all else has generators of its own
+    if found:  # before the slow steps below
+        found.require(**checkpoint_facts(data, model))
+    torch.manual_seed(config.seed * 1000003 + ranks.rank)  # dropout; other random numbers have their own generators
     model.checkpoint_activations = loop.checkpoint_activations
     tokens, size = loop.batch * loop.length // ranks.world, model.parameter_count()
-    if worth_compiling(loop.compile, ranks.device, loop.steps, tokens, size, len(model.layers)):
+    if should_compile(loop.compile, ranks.device, loop.steps, tokens, size, len(model.layers)):
         model.compile()
     wrapped = distributed.wrap(model, ranks, loop.data_parallel)
-    optimizer = build_optimizer(model, optim.name, optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)
+    own = {key: getattr(optim, key) for key in optimizer_options(optim.name)}
+    optimizer = build_optimizer(
+        model, optim.name, optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay, **own
+    )
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     return Trainer(config, ranks, data, model, wrapped, optimizer, batches)
 
 
 def new_model(config: TrainConfig, tokenizer: Tokenizer) -> Transformer:
-    """The model before the first step: freshly drawn, or with the weights of `init_from`."""
+    """The model before the first step: initialised from scratch, or with the weights of `init_from`."""
     extension = None if config.extension["scheme"] == "unchanged" else config.extension
     length, parts = config.train.length, (asdict(config.model), config.pe, config.positions, config.seed)
     if config.init_from is None:
@@ -170,14 +176,14 @@ def new_model(config: TrainConfig, tokenizer: Tokenizer) -> Transformer:
 
 
 def require_measurable(config: TrainConfig, data: Dataset) -> None:
-    """Raises DataError for data that leaves nothing to validate or to evaluate: now, and not when training is over."""
+    """Raise DataError before training if the data leave nothing to validate or to evaluate."""
     data.validation(config.train.length, config.train.valid_windows)
     if config.eval_at_end:
         protocols.from_config(config.eval).select(data, config.eval.resolved_lengths(config.train.length))
 
 
 def loop(trainer: Trainer, folder: Path, tracker: Tracker, signals: "Signals") -> int:
-    """Train to the last step, or until a signal: then the state is saved and the signal's number returned."""
+    """Train to the last step and return 0. After a stop signal, save the state and return the signal's number."""
     config, progress = trainer.config, trainer.progress
     started, before = time.perf_counter(), progress.seconds
     mark, losses = (started, progress.step), []
@@ -189,12 +195,12 @@ def loop(trainer: Trainer, folder: Path, tracker: Tracker, signals: "Signals") -
         if progress.step % config.train.log_every == 0 or last:
             now = time.perf_counter()
             rate = (progress.step - mark[1]) * trainer.tokens_per_step / (now - mark[0])
-            tracker.train(metrics(trainer, losses, lr, norm, rate))
+            tracker.train(metrics_row(trainer, losses, lr, norm, rate))
             mark, losses = (now, progress.step), []
         if progress.step % config.train.valid_every == 0 or last:
             tracker.valid(validate(trainer))
             mark = (time.perf_counter(), progress.step)
-        stop = signals.received if trainer.ranks.world == 1 else agreed(signals.received)
+        stop = signals.received if trainer.ranks.world == 1 else any_rank_signal(signals.received)
         if progress.step % config.checkpoint.every == 0 or last or stop:
             tracker.flush()
             save(trainer, folder)
@@ -204,7 +210,8 @@ def loop(trainer: Trainer, folder: Path, tracker: Tracker, signals: "Signals") -
 
 
 def train_step(trainer: Trainer) -> tuple[float, float, float]:
-    """One update: learning rate, mean loss over the global batch in nats, gradient norm before clipping.
+    """Make one update. Returns the learning rate, the mean loss over the global batch in nats, and the gradient norm
+    before clipping.
 
     Loss and norm are checked before the weights change; one that is not finite skips the update on every rank.
     """
@@ -243,7 +250,8 @@ def train_step(trainer: Trainer) -> tuple[float, float, float]:
     return optim.lr * multiplier, mean, norm
 
 
-def note_bad_step(progress: Progress, finite: bool, loss: float, norm: float) -> None:
+def note_bad_step(progress: TrainState, finite: bool, loss: float, norm: float) -> None:
+    """Count a step that is not finite. Raises ModelError for the third one in a row."""
     progress.bad_in_a_row = 0 if finite else progress.bad_in_a_row + 1
     progress.skipped += not finite
     if progress.bad_in_a_row == BAD_STEPS:
@@ -254,8 +262,8 @@ def note_bad_step(progress: Progress, finite: bool, loss: float, norm: float) ->
         )
 
 
-def metrics(trainer: Trainer, losses: list[float], lr: float, norm: float, rate: float) -> dict[str, float]:
-    """A row of metrics.jsonl. The loss is the mean since the last row."""
+def metrics_row(trainer: Trainer, losses: list[float], lr: float, norm: float, rate: float) -> dict[str, float]:
+    """A row of metrics.jsonl. The loss is the mean over the steps since the previous row."""
     step = trainer.progress.step
     loss = statistics.fmean(losses)
     return {
@@ -271,7 +279,7 @@ def metrics(trainer: Trainer, losses: list[float], lr: float, norm: float, rate:
 
 
 def validate(trainer: Trainer) -> dict[str, float]:
-    """Loss on the validation split at the training length, and for a task the share of right answers."""
+    """The loss on the validation split at the training length, and the share of correct answers for a task."""
     loop, data = trainer.config.train, trainer.data
     selection = data.validation(loop.length, loop.valid_windows)
     model, batch_tokens = gather_full_model(trainer.model), trainer.config.eval.batch_tokens
@@ -287,6 +295,7 @@ def validate(trainer: Trainer) -> dict[str, float]:
 
 
 def save(trainer: Trainer, folder: Path) -> None:
+    """Write a checkpoint. Call it on every rank."""
     state = {"model": trainer.model.config, "progress": asdict(trainer.progress)}
     checkpoint.save(
         folder / "checkpoints",
@@ -295,19 +304,20 @@ def save(trainer: Trainer, folder: Path) -> None:
         trainer.optimizer,
         state,
         trainer.config.checkpoint.keep,
-        identity(trainer.data, trainer.model),
+        checkpoint_facts(trainer.data, trainer.model),
     )
 
 
 def resume(trainer: Trainer, found: checkpoint.Checkpoint) -> None:
+    """Restore weights, optimizer, random numbers and progress from a checkpoint."""
     checkpoint.load_model(found, trainer.model)
     checkpoint.load_optimizer(found, trainer.model, trainer.optimizer)
     checkpoint.load_rng(found, trainer.ranks.rank)
-    trainer.progress = Progress(**found.state["progress"])
+    trainer.progress = TrainState(**found.state["progress"])
 
 
-def identity(data: Dataset, model: Transformer) -> dict[str, Any]:
-    """What a checkpoint must share with the run that continues it."""
+def checkpoint_facts(data: Dataset, model: Transformer) -> dict[str, Any]:
+    """The values that a checkpoint must share with the run that continues it."""
     return {
         "tokenizer": data.tokenizer.digest,
         "data_fingerprint": data.fingerprint,
@@ -315,8 +325,8 @@ def identity(data: Dataset, model: Transformer) -> dict[str, Any]:
     }
 
 
-def facts(trainer: Trainer) -> dict[str, Any]:
-    """What tables and dashboards say of a run before it has trained."""
+def run_info(trainer: Trainer) -> dict[str, Any]:
+    """The facts of a run for tables and dashboards that are known before it has trained."""
     config = trainer.config
     return {
         "scheme": config.pe["name"],
@@ -332,8 +342,8 @@ def facts(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def outcome(trainer: Trainer, tracker: Tracker) -> dict[str, Any]:
-    """What is known once it has trained. Throughput is the median over the rows of metrics.jsonl."""
+def run_summary(trainer: Trainer, tracker: Tracker) -> dict[str, Any]:
+    """The results of training. Throughput is the median over the rows of metrics.jsonl."""
     rows = tracker.rows()
     training = [row for row in rows if "loss" in row]
     valid = [row for row in rows if "valid_loss" in row]
@@ -347,8 +357,8 @@ def outcome(trainer: Trainer, tracker: Tracker) -> dict[str, Any]:
 
 
 class Signals:
-    """Notes the last stop signal while the block runs. A second Ctrl-C ends the process at once; other signals may come
-    twice, from a scheduler that signals every process and from torchrun, which hands its own on."""
+    """Records the last stop signal during the block. A second Ctrl-C ends the process at once. Other signals may arrive
+    twice: from a scheduler that signals every process, and from torchrun, which forwards its own."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -368,6 +378,6 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
 
 
-def agreed(received: int) -> int:
-    """The signal that any rank received, so that all stop after the same step."""
+def any_rank_signal(received: int) -> int:
+    """The signal that any rank has received, so that all ranks stop after the same step."""
     return int(distributed.max_scalar(received))

@@ -1,4 +1,4 @@
-"""The command line of `train.py` and `eval.py`: compose with Hydra, check everything, and only then import torch.
+"""The command line of `train.py` and `eval.py`: compose with Hydra, check all keys, and only then import torch.
 
     if __name__ == "__main__":
         from longrun.config.cli import run
@@ -22,12 +22,12 @@ from longrun.base.errors import ConfigError, UserError
 from longrun.config import cross_checks, schema
 from model.errors import ModelError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk is nobody's bug: said without a traceback
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # reported without a traceback: not a bug
 
 
 @dataclass
 class Entry:
-    """One of the two programs: its schema, and the function that makes a checked configuration from plain values."""
+    """One of the two programs: its schema, and the function from plain values to a checked configuration."""
 
     schema: Any
     check: Callable[[dict[str, Any]], Any]
@@ -43,19 +43,19 @@ def run(config_name: str, main: str, arguments: list[str] | None = None) -> NoRe
     """Run the program and leave the process with its exit code.
 
     config_name: "train" or "eval".
-    main: "module:function", imported after every check has passed and called with the checked configuration; what it
-        returns is the exit code (None = 0).
+    main: "module:function", imported after every check has passed and called with the checked configuration. It
+        returns the exit code (None = 0).
     """
     words = sys.argv[1:] if arguments is None else arguments
     code = guarded(lambda: dispatch(config_name, main, words))
     if "RANK" in os.environ:
-        leave(code)
+        exit_rank(code)
     sys.exit(code)
 
 
-def leave(code: int) -> NoReturn:
-    """End one of several ranks without taking the interpreter apart: 2 of 40 finished runs were aborted in there
-    ("terminate called without an active exception", a thread of gloo's in torch 2.13), and torchrun called them failed.
+def exit_rank(code: int) -> NoReturn:
+    """Exit without interpreter shutdown: a gloo thread aborted 2 of 40 finished runs at exit (torch 2.13, "terminate
+    called without an active exception"), and torchrun reported them as failed.
     """
     logging.shutdown()
     sys.stdout.flush()
@@ -64,30 +64,30 @@ def leave(code: int) -> NoReturn:
 
 
 def guarded(work: Callable[[], int | None]) -> int:
-    """The exit code of `work()`; what goes wrong is said on stderr."""
+    """The exit code of `work()`. Errors are printed to stderr."""
     try:
         return work() or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             traceback.print_exc()
         elif os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
         return 1
     except Exception as error:
-        message = explained(error)
+        message = user_message(error)
         if message is None:
             traceback.print_exc()
             return 1
-        if os.environ.get("RANK", "0") == "0":  # torchrun starts many of us, and one answer is enough
+        if os.environ.get("RANK", "0") == "0":  # one message for all ranks of torchrun
             print(f"error: {message}", file=sys.stderr)
         return 2
 
 
-def explained(error: Exception) -> str | None:
-    """The message for a mistake of the user's; None for a mistake of ours."""
+def user_message(error: Exception) -> str | None:
+    """The message for a mistake of the user; None for a bug."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -101,6 +101,7 @@ def explained(error: Exception) -> str | None:
 
 
 def dispatch(config_name: str, main: str, words: list[str]) -> int | None:
+    """Carry out a command line: print the help, start a sweep or launch one run. Returns the exit code."""
     if {"--help", "-h"} & set(words):
         from longrun.config.help import text
 
@@ -112,7 +113,7 @@ def dispatch(config_name: str, main: str, words: list[str]) -> int | None:
     if arguments.multirun:
         refuse_sweep(config_name)
         if arguments.cfg or arguments.info:
-            raise ConfigError("--cfg and --info show one run, and -m asks for several.\nLeave -m out, and the lists")
+            raise ConfigError("--cfg and --info show one run, and -m starts several.\nLeave -m out, and the lists")
     composed = compose(
         config_name, ENTRIES[config_name].schema, arguments, lambda values: launch(config_name, main, values)
     )
@@ -120,7 +121,7 @@ def dispatch(config_name: str, main: str, words: list[str]) -> int | None:
 
 
 def launch(config_name: str, main: str, values: dict[str, Any]) -> int | None:
-    """Check the composed values, then import the program and give it the checked configuration."""
+    """Check the composed values, then import the program and call it with the checked configuration."""
     config = ENTRIES[config_name].check(values)
     if config_name == "train":
         from longrun.runs.run_folder import RunFolder
@@ -136,6 +137,7 @@ def launch(config_name: str, main: str, values: dict[str, Any]) -> int | None:
 
 
 def refuse_sweep(config_name: str) -> None:
+    """Raise ConfigError where -m makes no sense: for eval.py, and inside torchrun."""
     if config_name != "train":
         raise ConfigError(
             f"{config_name}.py measures one model at a time.\n"

@@ -11,11 +11,12 @@ from data.options import CorpusOptions
 from longrun.base.errors import ConfigError
 from longrun.base.suggest import suggest
 from longrun.config.eval_overrides import with_protocol_options
-from longrun.config.init_from import inherited
-from longrun.config.schema import EvalConfig, EvalRunConfig, OptimConfig, TrainConfig
-from longrun.config.validate import build, typed
+from longrun.config.init_from import with_checkpoint_config
+from longrun.config.schema import EvalConfig, EvalRunConfig, OptimConfig, TrainConfig, optim_schema
+from longrun.config.validate import UnknownKey, build, typed, unknown_choice
 from longrun.evaluation.protocols import registry as protocols
 from longrun.runs.run_folder import RunFolder, resolve_run
+from longrun.training.optimizers import OPTIMIZERS
 from model.extension.registry import extensions
 from model.pe.registry import resolve
 from model.positions.registry import plans
@@ -26,9 +27,11 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     from data import dataset
 
     if values.get("init_from") is not None:
-        values = inherited(values)
+        values = with_checkpoint_config(values)
     if isinstance(values.get("data"), Mapping):
         values = {**values, "data": data_options(values["data"])}
+    if isinstance(values.get("optim"), Mapping):
+        values = {**values, "optim": optim_options(values["optim"])}
     config: TrainConfig = build(with_protocol_options(TrainConfig), values)
     config.pe = resolve(config.pe)
     config.positions = plans.resolve(config.positions)
@@ -143,6 +146,16 @@ def complete_eval(options: EvalConfig, train_length: int, prefix: str, source: s
                 f"{prefix}{name}={value} does not fit into the shortest window, {lengths[0]} tokens.\n"
                 f"Try {prefix}{name}={lengths[0]}, or longer windows: '{prefix}lengths=[{value},{2 * value}]'"
             )
+
+
+def optim_options(values: Mapping[str, Any]) -> OptimConfig:
+    """The typed options of an optimizer. Raises ConfigError, naming the YAML file that has an unknown name."""
+    if "name" not in values or values["name"] in OPTIMIZERS:
+        return build(optim_schema(values["name"]) if "name" in values else OptimConfig, values, "optim")
+    try:
+        return build(OptimConfig, values, "optim")
+    except UnknownKey:  # an option of the optimizer that was meant
+        raise unknown_choice("optim.name", values["name"], list(OPTIMIZERS)) from None
 
 
 def check_loop(config: TrainConfig) -> None:

@@ -1,4 +1,4 @@
-"""The text of `--help`. Read from the YAML files and the schema, without Hydra, in a tenth of a second."""
+"""The text of `--help`, from the YAML files and the schema, without composing."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import yaml
 
 from longrun.base.paths import CONFIGS
 from longrun.config import schema
-from longrun.config.overrides import groups, options
+from longrun.config.compose import groups, options
 from longrun.config.validate import dotted_keys, show
 from longrun.evaluation.protocols import registry as protocols
 
@@ -65,12 +65,13 @@ SUMMARY = {
 
 
 def text(config_name: str) -> str:
-    known = groups(config_name)
-    width = max(map(len, known)) + 2
-    chosen = "\n".join(f"  {group:{width}}{listing(group, default)}" for group, default in known.items())
+    """The help of train.py ("train") or eval.py ("eval")."""
+    defaults = groups(config_name)
+    width = max(map(len, defaults)) + 2
+    listings = "\n".join(f"  {group:{width}}{listing(group, default)}" for group, default in defaults.items())
     return (
         f"{SUMMARY[config_name]}\n\nusage: python {config_name}.py [key=value ...]\n\n"
-        f"Choose a file (in configs/; * is the default):\n{chosen}\n\n"
+        f"Select a file (in configs/; * is the default):\n{listings}\n\n"
         f"Keys used most (longrun/config/schema.py has all):\n{most_used(config_name)}\n\n"
         f"Protocols and their options ({PROTOCOL_KEYS[config_name]}):\n{protocol_options()}\n\n"
         f"Flags:\n{FLAGS[config_name]}\n\nExamples:\n{EXAMPLES[config_name]}"
@@ -106,17 +107,18 @@ def protocol_options() -> str:
 
 
 def default(config_name: str, key: str) -> Any:
-    """The value a key has when nothing is said, read from the YAML file that holds it."""
+    """The default of a key, read from the YAML file that holds it."""
     primary = read(f"{config_name}.yaml")
-    known = groups(config_name)
+    defaults = groups(config_name)
     first, *rest = key.split(".")
-    found = read(f"{first}/{known[first]}.yaml") if known.get(first) else primary.get(first)
+    value = read(f"{first}/{defaults[first]}.yaml") if defaults.get(first) else primary.get(first)
     if config_name == "eval" and first not in primary:
-        found = read("eval/default.yaml").get(first)
+        value = read("eval/default.yaml").get(first)
     for part in rest:
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def read(path: str) -> dict[str, Any]:
+    """A YAML file of configs/; {} if there is none."""
     return yaml.safe_load((CONFIGS / path).read_text()) if (CONFIGS / path).is_file() else {}

@@ -1,6 +1,5 @@
-"""Runs that begin with the weights of another model (`init_from`): what they inherit of it unless it was said."""
+"""Runs that start from the weights of another model (`init_from`): the settings that come with the weights."""
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,53 +7,49 @@ from typing import Any
 import yaml
 
 from longrun.base.errors import ConfigError
-from longrun.config import overrides
 from longrun.runs.run_folder import resolve_run
 
-ORIGIN = "model.init_from"  # named, not imported: configs/ depends on nothing of model/ that knows about weights
 
+def drop_defaults(
+    values: dict[str, Any], cli_keys: list[str], choices: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> None:
+    """Remove `model`, `pe` and `positions` from composed values where they are defaults of the configuration.
 
-def leave_out_defaults(values: dict[str, Any], said: list[str], choices: Mapping[str, Any]) -> None:
-    """Remove `model`, `pe` and `positions` from composed values where they are defaults that nobody chose.
-
-    said: the keys that the command line sets.  choices: group -> name, as composed.
-    Raises ConfigError if the sizes of the model or its tokenizer were said: those of the weights are what they are.
+    cli_keys: the keys that the command line sets.  choices, defaults: group -> name, as composed and as in train.yaml.
+    Raises ConfigError if the command line sets a size of the model or its tokenizer, which the weights determine.
     """
-    for key in said:
+    source = values["init_from"]
+    for key in cli_keys:
         if (key == "model" or key.startswith("model.")) and key != "model.dropout":
-            raise ConfigError(
-                f"{key}: the sizes of the model are those of init_from={values['init_from']}.\nLeave {key} out"
-            )
+            raise ConfigError(f"{key}: the sizes of the model are those of init_from={source}.\nLeave {key} out")
         if key in ("data.tokenizer", "data.vocab_size") and values["data"]["source"] != "tokens":
-            raise ConfigError(
-                f"{key}: text becomes tokens as init_from={values['init_from']} knows them.\nLeave {key} out"
-            )
-    dropout = {"dropout": values["model"]["dropout"]} if "model.dropout" in said else {}
-    values["model"] = dropout
-    usual = overrides.groups("train")
+            raise ConfigError(f"{key}: the tokenizer is the one of init_from={source}.\nLeave {key} out")
+    values["model"] = {"dropout": values["model"]["dropout"]} if "model.dropout" in cli_keys else {}
     for group in ("pe", "positions"):
-        chosen = any(key == group or key.startswith(f"{group}.") for key in said) or choices.get(group) != usual[group]
-        if not chosen:
+        overridden = any(key == group or key.startswith(f"{group}.") for key in cli_keys)
+        if not overridden and choices.get(group) == defaults[group]:
             del values[group]
 
 
-def inherited(values: Mapping[str, Any]) -> dict[str, Any]:
+def with_checkpoint_config(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values completed from the folder that `init_from` names. Raises ConfigError or ModelError."""
-    given = resolve_run(str(values["init_from"]))
-    if not Path(given).is_dir():
-        raise ConfigError(f"init_from={given}: there is no such folder.\nTry a run folder, or one with a config.json")
-    options = importlib.import_module(ORIGIN).describe(given)
+    from model import init_from
+
+    folder = resolve_run(str(values["init_from"]))
+    if not Path(folder).is_dir():
+        raise ConfigError(f"init_from={folder}: there is no such folder.\nTry a run folder, or one with a config.json")
+    options = init_from.describe(folder)
     positions = options.get("positions", "contiguous")
     return {
         "pe": options["pe"],
         "positions": {"name": positions} if isinstance(positions, str) else positions,
         **values,
-        "init_from": given,
-        "model": {**options["model"], "name": model_name(Path(given)), **values.get("model", {})},
+        "init_from": folder,
+        "model": {**options["model"], "name": model_name(Path(folder)), **values.get("model", {})},
     }
 
 
 def model_name(folder: Path) -> str:
-    """What tables call the model: as the run did, or the folder of the checkpoint."""
+    """The name of the model in tables: that of the run, or of the checkpoint's folder."""
     config = folder / "config.yaml"
     return yaml.safe_load(config.read_text())["model"]["name"] if config.is_file() else folder.resolve().name

@@ -1,4 +1,4 @@
-"""The words `key=value` of a script that works on one run."""
+"""The arguments `key=value` of a script that works on one run."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -17,7 +17,7 @@ def read(
 ) -> T:
     """The checked options: a `schema`, one of whose keys is `run`. Raises ConfigError.
 
-    example: words that would have worked.  texts: keys that may be the text "null".
+    example: words that would be accepted.  texts: keys whose value may be the text "null".
     """
     values = dict(defaults)
     for word in words:

@@ -1,13 +1,15 @@
-"""What can be configured: the types and rules of every fixed key. The values are in the YAML files beside this one.
+"""The configuration: types and rules of every fixed key. The values are in the YAML files of configs/.
 
-A key has no default here, so its value is written once. `model` is the exception (see `model/config.py`). The pluggable
-parts (`pe`, `positions`, `extension`) are dicts; their options are checked against the plug-in's constructor.
+A key has no default here, so that its value is written once. `model` is the exception (see `model/config.py`). The
+plug-ins (`pe`, `positions`, `extension`) are dicts; their options are checked against the constructor of the plug-in.
 """
 
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, make_dataclass
 from typing import Any
 
 from data.options import TextOptions
+from longrun.training.optimizers import OPTIMIZERS
+from longrun.training.optimizers import options as optimizer_options
 from model.config import ModelConfig
 
 
@@ -23,7 +25,7 @@ def key(doc: str, default: Any = MISSING, **rules: Any) -> Any:
 
 @dataclass
 class OptimConfig:
-    name: str = key("the optimizer", choices=("adamw", "muon"))
+    name: str = key("the optimizer: a file of longrun/training/optimizers/", choices=OPTIMIZERS)
     lr: float = key("peak learning rate", above=0.0, example=0.001)
     betas: list[float] = key("decay of the two running means", minimum=0.0, maximum=0.99999, example="'[0.9,0.95]'")
     weight_decay: float = key("decoupled weight decay of matrices", minimum=0.0, example=0.1)
@@ -34,37 +36,47 @@ class OptimConfig:
     min_lr_ratio: float = key("learning rate at the end, as a share of lr", minimum=0.0, maximum=1.0, example=0.1)
 
 
+def optim_schema(name: str) -> type[OptimConfig]:
+    """OptimConfig with the own options of the optimizer `name`. Raises ConfigError if its file is not as expected."""
+    own = [
+        (option, annotation, key(f"option of {name}", default))
+        for option, (annotation, default) in optimizer_options(name).items()
+    ]
+    own.sort(key=lambda item: item[2].default is not MISSING)  # a dataclass has its required fields first
+    return make_dataclass("OptimConfig", own, bases=(OptimConfig,))
+
+
 @dataclass
 class LoopConfig:
-    length: int = key("tokens in a training sequence", minimum=2, example=128)
+    length: int = key("tokens per training sequence", minimum=2, example=128)
     steps: int = key("optimizer steps", minimum=1, example=1000)
-    batch: int = key("sequences in a step, over all devices", minimum=1, example=32)
-    micro_batch: int | None = key("sequences in one forward pass; null = the whole batch", minimum=1, example=8)
+    batch: int = key("sequences per step, over all devices", minimum=1, example=32)
+    micro_batch: int | None = key("sequences per forward pass; null = the whole batch", minimum=1, example=8)
     log_every: int = key("steps between rows of metrics.jsonl", minimum=1, example=10)
     valid_every: int = key("steps between validations", minimum=1, example=250)
-    valid_windows: int = key("windows scored in a validation", minimum=1, example=64)
+    valid_windows: int = key("windows scored per validation", minimum=1, example=64)
     precision: str = key(
         "number format of the matrix products; auto = bf16 where it is fast",
         choices=("auto", "fp32", "bf16", "fp32_medium"),
     )
     compile: bool | str = key(
-        "torch.compile the model; auto = where a run is long enough to gain by it", choices=("auto", True, False)
+        "torch.compile the model; auto = if the run is long enough to save time", choices=("auto", True, False)
     )
     checkpoint_activations: bool = key(
-        "keep no activations of a layer, compute them again: less memory, a third slower"
+        "recompute the activations of a layer in the backward pass: less memory, a third slower"
     )
     data_parallel: str = key(
         "several processes: ddp = each holds the model, fsdp = each holds a part of it", choices=("ddp", "fsdp")
     )
-    timeout: float = key("seconds that a process waits for one that hangs", above=0.0, example=600)
-    threads: int | None = key("CPU threads; null = what the launcher or torch chooses", minimum=1, example=2)
-    device: str = key("where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    timeout: float = key("seconds after which a hanging process is given up", above=0.0, example=600)
+    threads: int | None = key("CPU threads; null = default of the launcher or torch", minimum=1, example=2)
+    device: str = key("device of the computation", choices=("auto", "cpu", "cuda", "mps"))
 
 
 @dataclass
 class CheckpointConfig:
     every: int = key("steps between checkpoints", minimum=1, example=500)
-    keep: int = key("how many checkpoints stay", minimum=1, example=2)
+    keep: int = key("number of checkpoints that are kept", minimum=1, example=2)
 
 
 @dataclass
@@ -114,31 +126,31 @@ class TrackerConfig:
 
 @dataclass
 class LaunchConfig:
-    slots: int | None = key("jobs of a sweep at a time; null = one a GPU, else one a core", minimum=1, example=2)
-    nproc: int = key("processes of one job (2 or more: torchrun)", minimum=1, example=2)
-    grace: float = key("seconds a job gets to save after Ctrl-C", minimum=0.0, example=30)
+    slots: int | None = key("jobs of a sweep at a time; null = one per GPU, else one per core", minimum=1, example=2)
+    nproc: int = key("processes per job (2 or more: torchrun)", minimum=1, example=2)
+    grace: float = key("seconds that a job has to save after Ctrl-C", minimum=0.0, example=30)
 
 
 @dataclass
 class TrainConfig:
-    """Everything `train.py` can be told."""
+    """All keys of `train.py`."""
 
     seed: int = key("seed of the weights, the data order and dropout", minimum=0, example=0)
     root: str = key("folder of the run folders", example="runs")
     eval_at_end: bool = key("evaluate when training has finished")
-    # The sizes and the tokenizer are then those of that folder, and its pe and positions unless others are given.
-    init_from: str | None = key("begin with the weights of a run or a Hugging Face folder", example="runs/NAME")
+    # The sizes and the tokenizer are then those of that folder, and so are pe and positions unless they are overridden.
+    init_from: str | None = key("start from the weights of a run or a Hugging Face folder", example="runs/NAME")
     model: ModelConfig = key("size and blocks of the transformer")
     pe: dict[str, Any] = key("the position encoding")
-    positions: dict[str, Any] = key("which positions the tokens are given")
-    extension: dict[str, Any] = key("change of the encoding for train.length tokens, after init_from")
+    positions: dict[str, Any] = key("the position ids of the tokens")
+    extension: dict[str, Any] = key("change of the encoding for train.length tokens, with init_from")
     data: TextOptions = key("the text and its tokenizer, or a task: the options that data/*/<source>.py declares")
     optim: OptimConfig = key("optimizer and learning-rate schedule")
     train: LoopConfig = key("the loop")
-    checkpoint: CheckpointConfig = key("when the state is saved")
+    checkpoint: CheckpointConfig = key("saving of the state")
     eval: EvalConfig = key("the evaluation at the end")
     tracker: TrackerConfig = key("wandb")
-    launch: LaunchConfig = key("how the jobs of a sweep are run")
+    launch: LaunchConfig = key("start of the jobs of a sweep")
 
     @property
     def warmup_steps(self) -> int:

@@ -1,4 +1,4 @@
-"""What a sweep says on the console: a line when a job starts or ends, the running ones on a terminal, a table."""
+"""Console output of a sweep: a line when a job starts or ends, the running jobs on a terminal, a final table."""
 
 import shutil
 import signal
@@ -11,13 +11,13 @@ REFRESH = 1.0  # seconds between two status lines
 
 
 class Console:
-    """`jobs` is a list of `sweep.Job`."""
+    """Prints the state of `jobs`, a list of `sweep.Job`."""
 
     def __init__(self, jobs: Sequence[Any]):
         self.jobs = jobs
         self.terminal = sys.stdout.isatty()
         self.width = min(50, max(len(job.label) for job in jobs))
-        self.shown = 0.0
+        self.refreshed = 0.0
 
     def begin(self) -> None:
         waiting = [job for job in self.jobs if job.state == "waiting"]
@@ -27,43 +27,44 @@ class Console:
             self.say(f"{len(waiting)} runs to go; their output: {waiting[0].log.parent}/")
 
     def started(self, job: Any) -> None:
-        self.say(f"{self.place(job)} start   {job.label}")
+        self.say(f"{self.number(job)} start   {job.label}")
 
     def closed(self, job: Any) -> None:
-        self.say(f"{self.place(job)} {job.state:7} {job.label:{self.width}}  {result(job)}  {duration(job.seconds)}")
+        self.say(f"{self.number(job)} {job.state:7} {job.label:{self.width}}  {result(job)}  {duration(job.seconds)}")
         if job.state == "failed":
             for line in last_lines(job.log):
                 self.say(f"        | {line}")
 
     def status(self) -> None:
-        """One line, rewritten in place: the step and the loss of every running job. Only on a terminal."""
-        if not self.terminal or time.monotonic() - self.shown < REFRESH:
+        """Rewrite one line in place with the step and the loss of every running job. Only on a terminal."""
+        if not self.terminal or time.monotonic() - self.refreshed < REFRESH:
             return
-        self.shown = time.monotonic()
-        parts = []
+        self.refreshed = time.monotonic()
+        running = []
         for job in self.jobs:
             if job.state == "running":
                 row = job.tail()
                 step = f"{row['step']}/{job.config.train.steps} loss {row['loss']:.2f}" if row else "starting"
-                parts.append(f"{job.label}: {step}")
-        room = shutil.get_terminal_size().columns - 1
-        sys.stdout.write("\r\x1b[K" + " | ".join(parts)[:room])
+                running.append(f"{job.label}: {step}")
+        width = shutil.get_terminal_size().columns - 1
+        sys.stdout.write("\r\x1b[K" + " | ".join(running)[:width])
         sys.stdout.flush()
 
     def end(self) -> None:
-        """The table of all runs."""
+        """Print the table of all runs."""
         self.say(f"\n{'run':{self.width}}  {'state':16}  {'bits/byte':>9}  {'time':>7}")
         for job in self.jobs:
             time_taken = duration(job.seconds) if job.seconds else ""
             self.say(f"{job.label:{self.width}}  {job.state:16}  {score(job):>9}  {time_taken:>7}")
-        broken = [job for job in self.jobs if job.state in ("failed", "interrupted", "not started")]
-        if broken:
-            self.say(f"\n{len(broken)} of {len(self.jobs)} runs are not finished. The same command goes on with them.")
-            for job in broken:
+        unfinished = [job for job in self.jobs if job.state in ("failed", "interrupted", "not started")]
+        if unfinished:
+            self.say(f"\n{len(unfinished)} of {len(self.jobs)} runs are not finished. The same command continues them.")
+            for job in unfinished:
                 if job.log.is_file():
                     self.say(f"  {job.log}")
 
-    def place(self, job: Any) -> str:
+    def number(self, job: Any) -> str:
+        """`[3/9]`."""
         digits = len(str(len(self.jobs)))
         return f"[{self.jobs.index(job) + 1:{digits}}/{len(self.jobs)}]"
 
@@ -73,17 +74,19 @@ class Console:
 
 def score(job: Any) -> str:
     """Validation bits per byte of a finished run."""
-    found = (job.folder.summary() or {}).get("valid_bits_per_byte")
-    return f"{found:.4f}" if isinstance(found, int | float) else ""
+    value = (job.folder.summary() or {}).get("valid_bits_per_byte")
+    return f"{value:.4f}" if isinstance(value, int | float) else ""
 
 
 def result(job: Any) -> str:
+    """The validation loss of a finished run, else its exit code or signal."""
     if job.state == "done":
         return f"{score(job)} bits/byte" if score(job) else ""
     return f"exit code {job.code}" if job.code >= 0 else f"killed by {signal.Signals(-job.code).name}"
 
 
 def last_lines(log: Any, count: int = 4) -> list[str]:
+    """The last lines of a log file that are not empty."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     return [line for line in lines if line.strip()][-count:]
 

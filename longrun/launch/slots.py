@@ -1,4 +1,4 @@
-"""How many jobs of a sweep run at a time, and which part of the machine each of them gets."""
+"""Slots for the jobs of a sweep: the number of jobs at a time, and the threads and GPUs of each."""
 
 import os
 import platform
@@ -6,32 +6,35 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field
 
-MOST = 8  # jobs at a time when nobody said how many: each holds its own copy of torch in memory
+MAX_JOBS = 8  # jobs at a time by default: each has its own copy of torch in memory
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one job at a time."""
+    """The resources of one job at a time."""
 
     threads: int
     devices: tuple[str, ...] = field(default=())
 
     def environment(self, threads: int | None = None) -> dict[str, str]:
-        """What the processes of a job in this slot find in their environment."""
+        """The environment variables for the processes of a job in this slot."""
         count = str(threads or self.threads)
-        found = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-        return found | ({"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {})
+        variables = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+        return variables | ({"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {})
 
 
-def slots(jobs: int, wanted: int | None, nproc: int, threads: int | None, device: str) -> list[Slot]:
-    """The slots for `jobs` jobs of `nproc` processes with `threads` threads each (None: as many as fit)."""
+def slots(jobs: int, count: int | None, nproc: int, threads: int | None, device: str) -> list[Slot]:
+    """The slots for `jobs` jobs of `nproc` processes with `threads` threads each (None: all cores are shared out).
+
+    count: the number of slots; None: one per GPU, else one per core.
+    """
     gpus = devices() if device in ("auto", "cuda") else []
     if gpus:
-        number = wanted or max(1, len(gpus) // nproc)
+        number = count or max(1, len(gpus) // nproc)
     elif platform.system() == "Darwin" and device in ("auto", "mps"):
-        number = wanted or 1
+        number = count or 1
     else:
-        number = wanted or min(MOST, max(1, cores() // ((threads or 1) * nproc)))
+        number = count or min(MAX_JOBS, max(1, cores() // ((threads or 1) * nproc)))
     number = max(1, min(number, jobs))
     share = threads or max(1, cores() // (number * nproc))
     return [
@@ -46,7 +49,7 @@ def cores() -> int:
 
 
 def devices() -> list[str]:
-    """The NVIDIA GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; found without torch."""
+    """The usable NVIDIA GPUs, as in CUDA_VISIBLE_DEVICES, determined without torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name.strip() not in ("", "-1")]

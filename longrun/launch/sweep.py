@@ -1,4 +1,4 @@
-"""The jobs of a sweep, a process each: what fails, fails alone, and what is finished is not started again."""
+"""The jobs of a sweep, one process each. A failing job does not affect the others; a finished run is not repeated."""
 
 import contextlib
 import hashlib
@@ -18,7 +18,7 @@ from longrun.launch.console import Console
 from longrun.launch.slots import Slot, slots
 from longrun.runs.run_folder import RunFolder
 
-POLL = 0.1  # seconds between two looks at the running jobs
+POLL = 0.1  # seconds between two checks of the running jobs
 
 
 @dataclass
@@ -74,20 +74,20 @@ class Sweep:
         flags: Sequence[str] = (),
     ):
         self.jobs = [Job(words, config) for words, config in jobs]
-        name_group(self.jobs)
-        self.wanted, self.nproc, self.grace, self.flags = slots, nproc, grace, list(flags)
-        name_jobs(self.jobs)
+        set_group(self.jobs)
+        self.slots, self.nproc, self.grace, self.flags = slots, nproc, grace, list(flags)
+        set_labels(self.jobs)
         self.console = Console(self.jobs)
 
     def run(self) -> int:
-        """Run what is not finished. Exit code: 0, 1 if a job failed, 2 if all were refused, 130 after Ctrl-C."""
+        """Run the unfinished jobs. Exit code: 0, 1 if a job failed, 2 if all were refused, 130 after Ctrl-C."""
         skip(self.jobs)
         waiting = [job for job in self.jobs if job.state == "waiting"]
         self.console.begin()
         code = 0
         if waiting:
             first = waiting[0].config.train
-            free = slots(len(waiting), self.wanted, self.nproc, first.threads, first.device)
+            free = slots(len(waiting), self.slots, self.nproc, first.threads, first.device)
             try:
                 with terminations_interrupt():
                     self.work(waiting, free)
@@ -99,6 +99,7 @@ class Sweep:
         return code or exit_code(self.jobs)
 
     def work(self, waiting: list[Job], free: list[Slot]) -> None:
+        """Run the waiting jobs in the free slots until all have ended."""
         running: list[tuple[Job, Slot]] = []
         while waiting or running:
             while waiting and free:
@@ -114,7 +115,7 @@ class Sweep:
             self.console.status()
 
     def start(self, job: Job, slot: Slot) -> None:
-        """Start the job in a session of its own, so that Ctrl-C reaches it through us alone."""
+        """Start the job in a session of its own, so that Ctrl-C on the terminal does not reach it directly."""
         job.log.parent.mkdir(parents=True, exist_ok=True)
         environment = os.environ | slot.environment(job.config.train.threads)
         with job.log.open("ab") as log:
@@ -130,27 +131,28 @@ class Sweep:
         self.console.started(job)
 
     def close(self, job: Job, interrupted: bool = False) -> None:
+        """Record the end of a job."""
         job.code = job.process.returncode
         job.seconds = time.monotonic() - job.started
         failed = "interrupted" if interrupted else "failed"
         job.state = "done" if job.code == 0 and job.folder.finished else failed
         if job.state == "failed" and job.code == 0:
-            job.code = 1  # it left without a word and without `done`
+            job.code = 1  # it exited with 0 and without `done`
         self.console.closed(job)
 
     def stop(self) -> None:
-        """End what still runs: ask, wait until it has saved, then insist. A second Ctrl-C insists at once."""
-        left = [job for job in self.jobs if job.state == "running"]
-        for job in left:
+        """Stop the running jobs: SIGTERM, `grace` seconds to save, then SIGKILL. A second Ctrl-C kills at once."""
+        running = [job for job in self.jobs if job.state == "running"]
+        for job in running:
             if job.process.poll() is None:
-                job.process.send_signal(signal.SIGTERM)  # torchrun hands it on to its workers
+                job.process.send_signal(signal.SIGTERM)  # torchrun forwards it to its workers
         deadline = time.monotonic() + self.grace
         try:
-            while any(job.process.poll() is None for job in left) and time.monotonic() < deadline:
+            while any(job.process.poll() is None for job in running) and time.monotonic() < deadline:
                 time.sleep(POLL)
         except KeyboardInterrupt:
             pass
-        for job in left:
+        for job in running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(job.process.pid, signal.SIGKILL)
             job.process.wait()
@@ -167,16 +169,16 @@ def command(job: Job, flags: list[str], nproc: int) -> list[str]:
     return [sys.executable, *torchrun, script, *flags, *job.words, *group]
 
 
-def name_jobs(jobs: list[Job]) -> None:
-    """Label each job with what tells it from the others: the overrides that are not the same in all of them."""
+def set_labels(jobs: list[Job]) -> None:
+    """Label each job with the overrides that not all jobs share."""
     common = set(jobs[0].words).intersection(*(job.words for job in jobs[1:]))
     for job in jobs:
         own = [word.lstrip("+") for word in job.words if word not in common]
         job.label = " ".join(own) if own and len(jobs) > 1 else job.folder.path.name
 
 
-def name_group(jobs: list[Job]) -> None:
-    """One wandb group for the whole sweep, the same when it is launched again."""
+def set_group(jobs: list[Job]) -> None:
+    """Give all jobs of the sweep one wandb group, which stays the same when the sweep is launched again."""
     names = " ".join(sorted(job.folder.path.name for job in jobs))
     group = f"sweep-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
     for job in jobs:
@@ -185,7 +187,7 @@ def name_group(jobs: list[Job]) -> None:
 
 
 def skip(jobs: list[Job]) -> None:
-    """Mark the jobs that need no process: finished runs, and jobs that name the same run folder as an earlier one."""
+    """Mark the jobs that need no process: finished runs, and jobs with the run folder of an earlier job."""
     seen: set[Path] = set()
     for job in jobs:
         if job.folder.path in seen:
@@ -196,6 +198,7 @@ def skip(jobs: list[Job]) -> None:
 
 
 def exit_code(jobs: list[Job]) -> int:
+    """0 if all jobs have ended well, 2 if all were refused, else 1."""
     failed = [job for job in jobs if job.state in ("failed", "interrupted", "not started")]
     if failed and len(failed) == len(jobs) and all(job.code == 2 for job in failed):
         return 2

@@ -15,7 +15,7 @@ from longrun.base.errors import DataError
 from longrun.report.load import Evaluation, Run
 from longrun.runs.listing import flatten, is_below
 from longrun.runs.run_folder import UNHASHED_KEYS
-from longrun.tracking.wandb_metrics import usable
+from longrun.tracking.wandb_metrics import usable_length
 
 PROTOCOLS = ("fixed_targets", "sliding", "nonoverlap", "last_k")  # by precedence: the first with numbers leads
 CONTROL = "window"  # the extension of the windowed control: attention limited to the last train_length keys
@@ -95,7 +95,7 @@ class Series:
     def usable_length(self) -> int | None:
         """The largest evaluated length with ppl <= 1.1 ppl(training length)."""
         gaps = {length: self.gap(length) for length in self.points if length >= self.train_length}
-        return usable({length: gap for length, gap in gaps.items() if gap is not None})
+        return usable_length({length: gap for length, gap in gaps.items() if gap is not None})
 
 
 def label_of(scheme: str, extension: str, variant: Variant) -> str:

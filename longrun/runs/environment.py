@@ -1,4 +1,4 @@
-"""Where a run ran: enough to repeat it. Imports none of the packages it names."""
+"""The environment of a run: versions, machine, commit and command. Imports none of the packages that it names."""
 
 import os
 import platform
@@ -27,6 +27,7 @@ def environment() -> dict[str, Any]:
 
 
 def installed(package: str) -> str | None:
+    """The version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -34,7 +35,7 @@ def installed(package: str) -> str | None:
 
 
 def processor() -> str:
-    """The CPU's name as Linux gives it, otherwise what Python knows."""
+    """The name of the CPU from /proc/cpuinfo, else from `platform`."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -43,7 +44,7 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """The commit of this checkout, with `+` behind it if files differ; None outside of git."""
+    """The commit of this checkout, with a final `+` if files differ; None outside of git."""
     try:
         head = git("rev-parse", "HEAD")
         return head + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")

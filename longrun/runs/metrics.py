@@ -1,4 +1,4 @@
-"""metrics.jsonl: the record of a run, one JSON object a line. Everything else that shows numbers mirrors it."""
+"""metrics.jsonl: the record of a run, one JSON object per line. Console, wandb and reports mirror it."""
 
 import errno
 import json
@@ -13,11 +13,11 @@ Row = dict[str, Any]
 
 
 class Metrics:
-    """Appends rows, and forgets those behind the step that a run goes on from.
+    """Appends rows to a file, and drops the rows after the step from which a run continues.
 
-    A row is on its way to the disk when `append` returns and on the disk after `sync`, which belongs in front of every
-    checkpoint: then no row is missing and none is there twice, wherever a run was cut off. With `write=False` (the
-    other ranks) rows are kept in memory only. Raises OSError when the disk is full; no part of a row stays behind.
+    A row is handed to the operating system by `append` and is on the disk after `sync`. With a `sync` before every
+    checkpoint, a continued run has each row once, wherever it was interrupted. With `write=False` (other ranks) rows
+    are kept in memory only. Raises OSError if the disk is full; the file then ends with the last complete row.
     """
 
     def __init__(self, path: Path, write: bool = True):
@@ -33,6 +33,7 @@ class Metrics:
             atomic_write(self.path, "".join(line(row) for row in self.rows))
 
     def append(self, row: Row) -> None:
+        """Add a row. Raises OSError, without a partial row in the file."""
         self.rows.append(row)
         if not self.write:
             return
@@ -63,15 +64,15 @@ class Metrics:
 
 
 def read(path: Path) -> list[Row]:
-    """All whole rows of a file; [] if there is none. A last line that was cut off is left out."""
+    """All complete rows of a file; [] if there is none. An unfinished last line is left out."""
     if not path.is_file():
         return []
-    *whole, _ = path.read_bytes().split(b"\n")  # what follows the last newline is empty or torn
-    return [json.loads(text) for text in whole if text.strip()]
+    *lines, _ = path.read_bytes().split(b"\n")  # the part after the last newline is empty or unfinished
+    return [json.loads(text) for text in lines if text.strip()]
 
 
 def line(row: Row) -> str:
-    """JSON has no NaN and no infinity: they become null."""
+    """A row as JSON with a newline. NaN and infinity, which JSON lacks, become null."""
     return (
         json.dumps({key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}) + "\n"
     )

@@ -3,8 +3,8 @@
     runs/<pe>-<model>-<data>-L<length>-s<seed>-<hash>/
         config.yaml environment.json metrics.jsonl checkpoints/<step>/ eval/ done
 
-The name is a function of the configuration, so the same command finds the same folder: a finished run is skipped, an
-unfinished one goes on. `done` is written last and holds the summary.
+The name is a function of the configuration, so that the same command finds the same folder: a finished run is skipped,
+an unfinished one is continued. `done` is written last and holds the summary.
 """
 
 import glob
@@ -112,7 +112,7 @@ class RunFolder:
         return (self.path / "config.yaml").is_file()
 
     def create(self, config: TrainConfig) -> None:
-        """Make the folder and say what is about to run in it. Again when resumed: the newest launch is described."""
+        """Make the folder and write config.yaml and environment.json. A continued run replaces them."""
         self.path.mkdir(parents=True, exist_ok=True)
         atomic_write(self.path / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
         atomic_write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
@@ -122,19 +122,19 @@ class RunFolder:
         return rename_all(yaml.safe_load((self.path / "config.yaml").read_text()) or {})
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write `done`: from now on the run is skipped."""
+        """Write `done`. The run is skipped from then on."""
         atomic_write(self.path / "done", json.dumps(summary, indent=2) + "\n")
 
     def summary(self) -> dict[str, Any] | None:
-        """What `done` holds; None for an unfinished run."""
+        """The content of `done`; None for an unfinished run."""
         return json.loads((self.path / "done").read_text()) if self.finished else None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes out while the block runs. Raises ConfigError naming the holder.
 
-        The kernel drops the lock with the process that holds it, so a killed run leaves nothing to clean up. A folder
-        in which nothing was created by the end of the block is removed.
+        The kernel releases the lock when its process dies, so that a killed run leaves nothing to clean up. A folder
+        without a config.yaml at the end of the block is removed.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -185,17 +185,17 @@ def list_runs(root: str | Path) -> list[RunFolder]:
     return [RunFolder(path.parent) for path in sorted(Path(root).glob("*/config.yaml"))]
 
 
-def resolve_run(given: str) -> str:
-    """The one run folder that a pattern such as `runs/rope-*` stands for; what is no pattern as it is.
+def resolve_run(pattern: str) -> str:
+    """The one run folder that matches a pattern such as `runs/rope-*`; a path without wildcards is returned as it is.
 
-    Raises ConfigError if several match, for names end in a hash that nobody wants to type but that tells runs apart.
+    Raises ConfigError if no run or several match.
     """
-    if not any(c in given for c in "*?[") or Path(given).exists():
-        return given
-    matches = sorted(path for path in glob.glob(given) if RunFolder(Path(path)).started)
+    if not any(c in pattern for c in "*?[") or Path(pattern).exists():
+        return pattern
+    matches = sorted(path for path in glob.glob(pattern) if RunFolder(Path(path)).started)
     if len(matches) == 1:
         return matches[0]
     if not matches:
-        raise ConfigError(f"run={given}: no run folder matches.\nFor a list of them: python -m scripts.runs")
+        raise ConfigError(f"run={pattern}: no run folder matches.\nFor a list of them: python -m scripts.runs")
     listed = ", ".join(matches[:3]) + (", ..." if len(matches) > 3 else "")
-    raise ConfigError(f"run={given} matches {len(matches)} runs.\nName one: {listed}")
+    raise ConfigError(f"run={pattern} matches {len(matches)} runs.\nName one: {listed}")

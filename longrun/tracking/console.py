@@ -1,4 +1,4 @@
-"""What a training run says on the console: a bar on a terminal, a line now and then anywhere else."""
+"""Progress of a training run on the console: a bar on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import time
@@ -7,19 +7,19 @@ from typing import Any
 from longrun.launch.console import duration
 from longrun.runs.metrics import Row
 
-QUIET = 5.0  # seconds that pass at least between two training lines
+INTERVAL = 5.0  # shortest time between two training lines in seconds
 
 
 class Progress:
-    """`update` is given every row of metrics.jsonl; `say` prints a line without disturbing the bar."""
+    """Shows every row of metrics.jsonl (`update`) and prints lines beside the bar (`say`)."""
 
     def __init__(self, steps: int, active: bool = True):
         self.steps, self.active = steps, active
         self.bar: Any = None
-        self.said, self.started, self.first = -QUIET, time.monotonic(), 0
+        self.printed, self.started, self.first = -INTERVAL, time.monotonic(), 0
 
     def begin(self, step: int) -> None:
-        """The run goes on after `step`."""
+        """Start the clock: the run continues after `step`."""
         self.started, self.first = time.monotonic(), step
         if self.active and sys.stderr.isatty():
             self.bar = Bar(self.steps, step)
@@ -31,11 +31,12 @@ class Progress:
             self.say(f"step {row['step']}/{self.steps}  {figures(row)}")
         elif self.bar is not None:
             self.bar.update(row["step"], figures(row))
-        elif time.monotonic() - self.said >= QUIET or row["step"] >= self.steps:
-            self.said = time.monotonic()
+        elif time.monotonic() - self.printed >= INTERVAL or row["step"] >= self.steps:
+            self.printed = time.monotonic()
             print(f"step {row['step']}/{self.steps}  {figures(row)}  {self.left(row['step'])}", flush=True)
 
     def left(self, step: int) -> str:
+        """The remaining time, `3:07 left`."""
         done = max(1, step - self.first)
         return f"{duration((time.monotonic() - self.started) / done * (self.steps - step))} left"
 
@@ -52,7 +53,7 @@ class Progress:
 
 
 class Bar:
-    """rich's progress bar: step, figures, time left."""
+    """A progress bar of rich: step, figures, remaining time."""
 
     def __init__(self, steps: int, step: int):
         from rich.console import Console
@@ -81,8 +82,8 @@ class Bar:
 
 
 def figures(row: Row) -> str:
-    """`loss 3.210  1.902 bits/byte  31,000 tokens/s`, of the figures that a row has."""
-    wanted = (
+    """`loss 3.210  1.902 bits/byte  31,000 tokens/s`, with the figures that a row has."""
+    formats = (
         ("loss", "loss {:.3f}"),
         ("valid_loss", "validation loss {:.3f}"),
         ("bits_per_byte", "{:.3f} bits/byte"),
@@ -90,5 +91,5 @@ def figures(row: Row) -> str:
         ("valid_exact", "{:.1%} right"),
         ("tokens_per_s", "{:,.0f} tokens/s"),
     )
-    known = {key: value for key, value in row.items() if value is not None and value == value}  # bits/byte may be NaN
-    return "  ".join(form.format(known[key]) for key, form in wanted if key in known)
+    numbers = {key: value for key, value in row.items() if value is not None and value == value}  # bits/byte may be NaN
+    return "  ".join(form.format(numbers[key]) for key, form in formats if key in numbers)

@@ -1,4 +1,4 @@
-"""Everybody who is told how a run goes: metrics.jsonl, the console and wandb. Only the first is ever relied on."""
+"""The outputs of a run while it trains: metrics.jsonl, the console and wandb. Only metrics.jsonl is read back."""
 
 import sys
 from collections.abc import Callable
@@ -12,23 +12,23 @@ from longrun.runs.run_folder import RunFolder
 from longrun.tracking import wandb_metrics
 from longrun.tracking.console import Progress
 
-PATIENCE = 6  # seconds that wandb may keep a run waiting for a connection, and again for the end of an upload
+TIMEOUT = 6  # seconds that wandb may delay a run for a connection, and again for the end of an upload
 
 
 class Tracker:
-    """One for each rank; only the active one (rank 0) writes. A context manager.
+    """The outputs of one rank; only the active one (rank 0) writes. A context manager.
 
-    with Tracker(config, folder, active=rank == 0, facts={"parameters": ...}) as tracker:
-        tracker.resume(step)     first: rows behind `step` are dropped
+    with Tracker(config, folder, active=rank == 0, run_info={"parameters": ...}) as tracker:
+        tracker.resume(step)     first: rows after `step` are dropped
         tracker.train(row); tracker.valid(row)
-        tracker.flush()          in front of every checkpoint
+        tracker.flush()          before every checkpoint
         tracker.curves(records)  the evaluation
     """
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, active: bool = True, facts: Row | None = None):
+    def __init__(self, config: TrainConfig, folder: RunFolder, active: bool = True, run_info: Row | None = None):
         self.metrics = Metrics(folder.path / "metrics.jsonl", write=active)
         self.progress = Progress(config.train.steps, active)
-        self.wandb = Wandb(config, folder, facts or {}) if active and config.tracker.mode != "off" else None
+        self.wandb = Wandb(config, folder, run_info or {}) if active and config.tracker.mode != "off" else None
 
     def __enter__(self) -> "Tracker":
         if self.wandb:
@@ -48,15 +48,15 @@ class Tracker:
         self.progress.begin(step)
 
     def train(self, row: Row) -> None:
-        """step, tokens, loss, bits_per_byte, lr, grad_norm, tokens_per_s, ..."""
+        """Record a row of training: step, tokens, loss, bits_per_byte, lr, grad_norm, tokens_per_s, ..."""
         self._log(row)
 
     def valid(self, row: Row) -> None:
-        """step, tokens, valid_loss, valid_bits_per_byte."""
+        """Record a validation: step, tokens, valid_loss, valid_bits_per_byte."""
         self._log(row)
 
     def curves(self, records: list[Row]) -> None:
-        """The records of an evaluation, each with its rows over lengths."""
+        """Record an evaluation: its records, each with one row per length."""
         if self.wandb:
             self.wandb.curves(records)
 
@@ -64,7 +64,7 @@ class Tracker:
         self.progress.say(text)
 
     def rows(self) -> list[Row]:
-        """Every row so far, those of earlier launches included; the same on all ranks."""
+        """All rows so far, including those of earlier launches; the same on all ranks."""
         return list(self.metrics.rows)
 
     def flush(self) -> None:
@@ -78,28 +78,28 @@ class Tracker:
 
 
 class Wandb:
-    """A mirror that cannot hurt: what wandb raises ends the mirroring with one warning, never the run."""
+    """A mirror of the metrics. An exception of wandb ends the mirroring with one warning, and never the run."""
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, facts: Row):
-        self.config, self.folder, self.facts = config, folder, facts
+    def __init__(self, config: TrainConfig, folder: RunFolder, run_info: Row):
+        self.config, self.folder, self.run_info = config, folder, run_info
         self.run: Any = None
         self.warned = False
 
     def start(self) -> None:
-        """Online falls back to offline (no network, no login), and offline to nothing."""
+        """Start the mirror. Online falls back to offline (no network, no login), and offline to no mirror."""
         modes = ["online", "offline"] if self.config.tracker.mode == "online" else ["offline"]
         for mode in modes:
             try:
                 self.run = self._init(mode)
                 return
             except Exception as error:
-                instead = "writing offline files instead" if mode == "online" else "going on without it"
+                instead = "writing offline files instead" if mode == "online" else "continuing without it"
                 self._warn(error, instead)
 
     def _init(self, mode: str) -> Any:
         import wandb
 
-        wandb.setup(wandb.Settings(silent=True))  # before `init`, for what the login says
+        wandb.setup(wandb.Settings(silent=True))  # before `init`, because the login prints
         tracker, scheme = self.config.tracker, self.config.pe["name"]
         run = wandb.init(
             mode=mode,  # pyright: ignore[reportArgumentType]
@@ -110,9 +110,9 @@ class Wandb:
             job_type="train",
             tags=[scheme, f"L{self.config.train.length}", *tracker.tags],
             dir=str(self.folder.path),
-            config=asdict(self.config) | self.facts | {"commit": commit()},  # wandb's table has a column pe.base
+            config=asdict(self.config) | self.run_info | {"commit": commit()},  # wandb's table has a column pe.base
             settings=wandb.Settings(
-                init_timeout=PATIENCE, login_timeout=PATIENCE, finish_timeout=PATIENCE, silent=True, console="off"
+                init_timeout=TIMEOUT, login_timeout=TIMEOUT, finish_timeout=TIMEOUT, silent=True, console="off"
             ),
         )
         run.define_metric("step", hidden=True)
@@ -124,11 +124,11 @@ class Wandb:
         self._try(lambda: self.run.log(row))
 
     def curves(self, records: list[Row]) -> None:
-        """The points of every curve, what the table of runs shows of them, and all the figures as a table."""
+        """Log the points of every curve, the columns of the table of runs, and all figures as a table."""
         for record in records:
             for row in record["rows"]:
-                self._try(lambda record=record, row=row: self.run.log(wandb_metrics.point(record, row)))
-            self._try(lambda record=record: self.run.summary.update(wandb_metrics.columns(record)))
+                self._try(lambda record=record, row=row: self.run.log(wandb_metrics.curve_point(record, row)))
+            self._try(lambda record=record: self.run.summary.update(wandb_metrics.summary_columns(record)))
         self._try(lambda: self.run.log({"evaluation": self._table(records)}))
 
     @staticmethod
@@ -136,7 +136,7 @@ class Wandb:
         import wandb
 
         table = wandb.Table(columns=list(wandb_metrics.COLUMNS))
-        for row in wandb_metrics.cells(records):
+        for row in wandb_metrics.table_rows(records):
             table.add_data(*row)
         return table
 
@@ -150,7 +150,7 @@ class Wandb:
             call()
         except Exception as error:
             self.run = None
-            self._warn(error, "going on without it")
+            self._warn(error, "continuing without it")
 
     def _warn(self, error: Exception, instead: str) -> None:
         if not self.warned:

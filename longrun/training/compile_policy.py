@@ -1,4 +1,4 @@
-"""Whether a training run is worth compiling."""
+"""The decision to compile a training run: `train.compile`."""
 
 import shutil
 import warnings
@@ -14,56 +14,54 @@ COMPILERS = ("c++", "g++", "clang++", "cl")
 
 @dataclass(frozen=True)
 class Cost:
-    """What torch.compile takes and gives on a kind of device.
+    """Cost and gain of torch.compile on a type of device.
 
-    seconds: of compiling.  gain: share of a step's time that it saves.  flops: a second, of the step without it.
-    launches: seconds that a layer takes at least, however small it is.
+    seconds: time of compiling.  gain: share of a step's time that is saved.  flops: FLOPs per second of an eager step.
+    launch_overhead: shortest time of a layer in seconds, however small the layer is.
     """
 
     seconds: float
     gain: float
     flops: float
-    launches: float
+    launch_overhead: float
 
 
 # CPU: measured on two cores, 10 to 40 s for a saving of 8 to 10 % of a step in float32 and 10 to 25 % in bf16 (docs/
-# benchmarks.md). A core does 0.1 TFLOP/s. CUDA: careful guesses on the side of not compiling; nothing of ours has been
-# measured there.
-CPU = Cost(seconds=40.0, gain=0.1, flops=1e11, launches=0.0)
-CUDA = Cost(seconds=90.0, gain=0.2, flops=3e14, launches=2e-3)
+# benchmarks.md). A core reaches 0.1 TFLOP/s. CUDA: cautious guesses in favour of not compiling; not measured by us.
+CPU = Cost(seconds=40.0, gain=0.1, flops=1e11, launch_overhead=0.0)
+CUDA = Cost(seconds=90.0, gain=0.2, flops=3e14, launch_overhead=2e-3)
 
 
-def worth_compiling(
-    wanted: bool | str, device: torch.device, steps: int, tokens: int, parameters: int, layers: int
+def should_compile(
+    setting: bool | str, device: torch.device, steps: int, tokens: int, parameters: int, layers: int
 ) -> bool:
-    """What `train.compile` says, with `auto` decided: yes if the run saves more time than compiling costs.
+    """Resolve `train.compile`; `auto` is True if compiling saves more time than it costs.
 
-    A step of `tokens` tokens takes 6 FLOPs a token and parameter, at the speed of the device. `steps` are those of the
-    whole run, also where it goes on: compiled code rounds otherwise, and a run that was cut off shall end with the same
-    bits.
-    On other devices than CPU and CUDA, and where a small function cannot be compiled: no.
-    Raises ModelError for `true` where there is no compiler.
+    A step of `tokens` tokens takes 6 FLOPs per token and parameter. `steps` counts all steps of the run, also when it
+    is continued: compiled code rounds differently, and a continued run ends with the same bits.
+    `auto` is False on devices other than CPU and CUDA, and where a small function cannot be compiled.
+    Raises ModelError for `true` if there is no compiler.
     """
-    able = device.type == "cuda" or any(map(shutil.which, COMPILERS))
-    if wanted is True and not able:
+    has_compiler = device.type == "cuda" or any(map(shutil.which, COMPILERS))
+    if setting is True and not has_compiler:
         raise ModelError(
             "train.compile=true needs a C++ compiler, and there is none on the PATH.\n"
-            "Install g++ or clang++, or set train.compile=auto: it compiles where that is possible and pays."
+            "Install g++ or clang++, or set train.compile=auto: it compiles where that is possible and saves time."
         )
-    if wanted != "auto":
-        return bool(wanted)
-    if not able or device.type not in ("cpu", "cuda"):
+    if setting != "auto":
+        return bool(setting)
+    if not has_compiler or device.type not in ("cpu", "cuda"):
         return False
     cost = CUDA if device.type == "cuda" else CPU
     cores = torch.get_num_threads() if device.type == "cpu" else 1
-    step = max(6.0 * parameters * tokens / (cost.flops * cores), cost.launches * layers)
+    step = max(6.0 * parameters * tokens / (cost.flops * cores), cost.launch_overhead * layers)
     return steps * step * cost.gain > cost.seconds and compiles(device)
 
 
 @cache
 def compiles(device: torch.device) -> bool:
-    """Whether a small function can be compiled here. If not (headers are missing, or a place to write to, or the
-    compiler is too old), a warning says why: training goes on without."""
+    """Compile a small function. Returns False, after a warning with the reason, if that fails (no headers, no writable
+    folder, an old compiler)."""
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
     except Exception as error:  # whatever a compiler may raise

@@ -1,4 +1,4 @@
-"""What glibc does with memory that is freed."""
+"""glibc's policy for freed memory (mallopt)."""
 
 import ctypes
 import os
@@ -9,19 +9,18 @@ MIB = 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep what it frees, for the next step to use. Whether that could be arranged.
+    """Keep freed memory in the process for the next step. Returns True if glibc accepted the setting.
 
-    By itself glibc gives memory back to the system as soon as a step has freed its tensors, and the next step has it
-    handed out again page by page, zeroed: a tenth of a training step on two cores, and more where others use them too.
-    The peak stays what it was. What the environment says about malloc goes first; elsewhere than on glibc nothing
-    happens, and nothing on a GPU.
+    By default glibc returns memory to the system as soon as a step has freed its tensors, and the system zeroes every
+    page for the next step: a tenth of a training step on two cores, more on a shared machine. The peak does not change.
+    Does nothing if the environment sets MALLOC_* variables, without glibc, and to memory of a GPU.
     """
     if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
         return False
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is None:
         return False
-    # 32 MiB is the most that glibc takes. What is larger is mapped by itself, and does not tear holes into the rest.
+    # 32 MiB is the largest threshold of glibc. Larger blocks are mapped on their own and do not fragment the heap.
     options = {M_MMAP_THRESHOLD: 32 * MIB, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * MIB}
-    taken = [set_option(option, value) == 1 for option, value in options.items()]
-    return all(taken)
+    accepted = [set_option(option, value) == 1 for option, value in options.items()]
+    return all(accepted)

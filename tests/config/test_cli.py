@@ -14,7 +14,7 @@ from tiny_configs import ROOT, config
 
 from longrun.base.errors import ConfigError
 from longrun.base.paths import CONFIGS
-from longrun.config import cli, compose, cross_checks, overrides, schema
+from longrun.config import cli, compose, cross_checks, schema
 from longrun.config.eval_overrides import with_protocol_options
 from longrun.config.help import text
 from longrun.config.validate import dotted_keys
@@ -168,7 +168,7 @@ def test_unknown_option_of_a_group_lists_the_closest_first(answer):
     _, message = answer("train", ["pe=alibbi"])
     listed = message.splitlines()[-1].removeprefix("There are: ").split(", ")
     assert listed[0] == "alibi"
-    assert sorted(listed) == overrides.options("pe")
+    assert sorted(listed) == compose.options("pe")
 
 
 def test_sweep_inside_torchrun_is_refused(answer, monkeypatch: pytest.MonkeyPatch):
@@ -242,18 +242,18 @@ def test_tab_completes(line: str, completed: set[str]):
     assert set(done.stdout.split()) == completed, done.stderr
 
 
-@pytest.mark.parametrize("name", overrides.options("pe"))
+@pytest.mark.parametrize("name", compose.options("pe"))
 def test_every_encoding_composes(name: str):
     assert config(f"pe={name}").pe["name"] == name
 
 
 @pytest.mark.parametrize("group", ["model", "positions", "optim", "tracker", "launch", "eval"])
 def test_every_file_of_a_group_composes(group: str):
-    for name in overrides.options(group):
+    for name in compose.options(group):
         assert isinstance(config(f"{group}={name}"), schema.TrainConfig)
 
 
-@pytest.mark.parametrize("name", overrides.options("experiment"))
+@pytest.mark.parametrize("name", compose.options("experiment"))
 def test_an_experiment_that_is_a_sweep_is_not_taken_for_one_run(name: str):
     """Hydra would drop what is swept, and train whatever the defaults are."""
     with pytest.raises(ConfigError, match=f"python train.py -m experiment={name}") as refused:
@@ -275,7 +275,7 @@ def test_yaml_files_hold_a_value_for_every_key():
 
 def test_help_names_groups_keys_and_examples():
     said = text("train")
-    for group in overrides.groups("train"):
+    for group in compose.groups("train"):
         assert re.search(rf"^  {group} ", said, re.MULTILINE)
     assert "python train.py -m pe=" in said
     assert "train.length=128" in said

@@ -127,7 +127,13 @@ def test_finished_run_says_so_in_a_line(tmp_path: Path):
 def test_ctrl_c_ends_the_children(tmp_path: Path, number: signal.Signals):
     command = write_program(tmp_path)
     words = ["-m", "pe=nope", "seed=0,1,2", "train.steps=60000", "launch.slots=2"]
-    process = subprocess.Popen([*command, *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # `make test &` in a script ignores it
+    )
     wait_for(lambda: len(started(tmp_path)) == 2)
     process.send_signal(number)
     output, _ = process.communicate(timeout=20)
@@ -149,11 +155,11 @@ def wait_for(condition, seconds: float = 20.0) -> None:
 def test_slots_on_a_cpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("longrun.launch.slots.cores", lambda: 16)
-    assert slots(jobs=6, wanted=None, nproc=1, threads=None, device="auto") == [Slot(2)] * 6
-    assert slots(jobs=99, wanted=None, nproc=1, threads=None, device="auto") == [Slot(2)] * 8
-    assert slots(jobs=99, wanted=None, nproc=1, threads=4, device="cpu") == [Slot(4)] * 4
-    assert slots(jobs=99, wanted=3, nproc=2, threads=None, device="auto") == [Slot(2)] * 3
-    assert slots(jobs=1, wanted=8, nproc=1, threads=None, device="auto") == [Slot(16)]
+    assert slots(jobs=6, count=None, nproc=1, threads=None, device="auto") == [Slot(2)] * 6
+    assert slots(jobs=99, count=None, nproc=1, threads=None, device="auto") == [Slot(2)] * 8
+    assert slots(jobs=99, count=None, nproc=1, threads=4, device="cpu") == [Slot(4)] * 4
+    assert slots(jobs=99, count=3, nproc=2, threads=None, device="auto") == [Slot(2)] * 3
+    assert slots(jobs=1, count=8, nproc=1, threads=None, device="auto") == [Slot(16)]
 
 
 def test_slots_on_gpus(monkeypatch: pytest.MonkeyPatch):

@@ -16,13 +16,11 @@ import yaml
 from tiny_configs import ROOT, config
 
 from longrun.base.errors import ConfigError
-from longrun.config.eval_overrides import with_protocol_options
+from longrun.config.cross_checks import train_config
 from longrun.config.schema import TrainConfig
-from longrun.config.validate import build, dotted_keys
+from longrun.config.validate import dotted_keys
 from longrun.runs import run_folder
 from longrun.runs.run_folder import UNHASHED_KEYS, RunFolder, hashed_config, list_runs
-from model.config import ModelConfig
-from model.old_keys import with_old_names
 
 OTHER = {  # another value for every key that the name must not depend on
     "root": "elsewhere",
@@ -108,10 +106,7 @@ def test_every_ignored_key_has_a_reason_and_exists(base: TrainConfig):
 def test_the_stored_configuration_names_the_same_folder(one: TrainConfig):
     folder = RunFolder.of(one)
     folder.create(one)
-    values = folder.config()
-    if "hidden" in ModelConfig.__annotations__:  # the sizes are renamed with model/config.py
-        values["model"] = with_old_names({"model": values["model"]})["model"]
-    assert RunFolder.of(build(with_protocol_options(TrainConfig), values)) == folder
+    assert RunFolder.of(train_config(folder.config())) == folder
     assert yaml.safe_load((folder.path / "config.yaml").read_text())["pe"]["name"] == "rope"
 
 

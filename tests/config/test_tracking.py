@@ -16,7 +16,7 @@ from longrun.runs.metrics import Metrics, read
 from longrun.runs.run_folder import RunFolder
 from longrun.tracking.console import Progress, figures
 from longrun.tracking.tracker import Tracker
-from longrun.tracking.wandb_metrics import point
+from longrun.tracking.wandb_metrics import curve_point
 
 # The real wandb in a process of its own: trains `count` pretended runs, breaking wandb in the middle if told so.
 WANDB = """
@@ -36,7 +36,7 @@ for seed in range(count):
     folder = RunFolder.of(one)
     folder.create(one)
     begun = time.monotonic()
-    with Tracker(one, folder, facts={"parameters": 5}) as tracker:
+    with Tracker(one, folder, run_info={"parameters": 5}) as tracker:
         delay = time.monotonic() - begun
         tracker.resume(0)
         run = tracker.wandb.run
@@ -192,7 +192,7 @@ def test_missing_figures_are_left_out():
 def test_points_of_two_protocols_never_share_a_curve():
     base = {"length": 8, "ppl": 2.0}
     names = [
-        next(key for key in point({"protocol": protocol, "extension": extension}, base) if key.endswith("ppl"))
+        next(key for key in curve_point({"protocol": protocol, "extension": extension}, base) if key.endswith("ppl"))
         for protocol in ("fixed_targets", "sliding")
         for extension in ("none", "window")
     ]

@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny_training import Net, batch, restore, run_ranks, train
 
-from longrun.training.optimizers import OPTIMIZERS, build_optimizer, clip_gradients
+from longrun.training.optimizers import OPTIMIZERS, build_optimizer
+from longrun.training.parameters import clip_gradients
 from model import distributed
 from model.checkpoint import files as checkpoint
 from model.errors import ModelError

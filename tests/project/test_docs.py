@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from longrun.config.compose import parse
-from longrun.config.overrides import options
+from longrun.config.compose import options, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -20,7 +20,7 @@ from longrun.claims.evidence import Evidence, experiments, runs_folder
 from longrun.claims.results import SIZES
 from longrun.claims.rules import RULES
 from longrun.claims.sweeps import run_sweeps
-from longrun.config.overrides import options
+from longrun.config.compose import options
 from longrun.report.bootstrap import mean_reciprocal_rank, reciprocal_ranks
 from longrun.report.report import report
 from scripts import claims

@@ -9,7 +9,7 @@ from tiny_configs import config
 from training_runs import command, only_run, rows, run, weights, write_corpus
 
 from longrun.training import compile_policy
-from longrun.training.compile_policy import CPU, CUDA, worth_compiling
+from longrun.training.compile_policy import CPU, CUDA, should_compile
 from model.errors import ModelError
 
 HERE, THERE = torch.device("cpu"), torch.device("cuda")
@@ -26,38 +26,38 @@ def one_thread_and_a_compiler(monkeypatch: pytest.MonkeyPatch):
 def test_auto_compiles_where_the_saved_time_is_more_than_compiling_takes():
     step = 6 * SMALL["parameters"] * SMALL["tokens"] / CPU.flops
     enough = CPU.seconds / CPU.gain / step
-    assert not worth_compiling("auto", HERE, int(0.99 * enough), **SMALL)
-    assert worth_compiling("auto", HERE, int(1.01 * enough), **SMALL)
+    assert not should_compile("auto", HERE, int(0.99 * enough), **SMALL)
+    assert should_compile("auto", HERE, int(1.01 * enough), **SMALL)
 
 
 def test_auto_counts_the_cores(monkeypatch: pytest.MonkeyPatch):
     steps = int(1.5 * CPU.seconds / CPU.gain / (6 * SMALL["parameters"] * SMALL["tokens"] / CPU.flops))
-    assert worth_compiling("auto", HERE, steps, **SMALL)
+    assert should_compile("auto", HERE, steps, **SMALL)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # twice as fast: half as much to save
-    assert not worth_compiling("auto", HERE, steps, **SMALL)
+    assert not should_compile("auto", HERE, steps, **SMALL)
 
 
 def test_auto_never_compiles_for_an_unknown_device():
-    assert not worth_compiling("auto", torch.device("mps"), 10**9, **SMALL)
+    assert not should_compile("auto", torch.device("mps"), 10**9, **SMALL)
 
 
 def test_auto_on_cuda_asks_for_a_run_of_minutes():
     """A small model is bound by launches, a large one by its products: both need so many seconds of training."""
     seconds = CUDA.seconds / CUDA.gain
-    launches = CUDA.launches * SMALL["layers"]
-    assert not worth_compiling("auto", THERE, int(0.99 * seconds / launches), **SMALL)
-    assert worth_compiling("auto", THERE, int(1.01 * seconds / launches), **SMALL)
+    launches = CUDA.launch_overhead * SMALL["layers"]
+    assert not should_compile("auto", THERE, int(0.99 * seconds / launches), **SMALL)
+    assert should_compile("auto", THERE, int(1.01 * seconds / launches), **SMALL)
     large = {"tokens": 500_000, "parameters": 124_000_000, "layers": 12}
-    assert worth_compiling("auto", THERE, 1000, **large)
-    assert not worth_compiling("auto", THERE, 100, **large)
+    assert should_compile("auto", THERE, 1000, **large)
+    assert not should_compile("auto", THERE, 100, **large)
 
 
 def test_without_a_compiler_auto_is_no_and_true_is_explained(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compile_policy.shutil, "which", lambda name: None)
-    assert not worth_compiling("auto", HERE, 10**9, **SMALL)
-    assert not worth_compiling(False, HERE, 10**9, **SMALL)
+    assert not should_compile("auto", HERE, 10**9, **SMALL)
+    assert not should_compile(False, HERE, 10**9, **SMALL)
     with pytest.raises(ModelError, match=r"(?s)train\.compile=true.*compiler.*train\.compile=auto"):
-        worth_compiling(True, HERE, 1, **SMALL)
+        should_compile(True, HERE, 1, **SMALL)
 
 
 def test_auto_goes_without_where_the_compiler_fails(monkeypatch: pytest.MonkeyPatch):
@@ -70,15 +70,15 @@ def test_auto_goes_without_where_the_compiler_fails(monkeypatch: pytest.MonkeyPa
     compile_policy.compiles.cache_clear()
     try:
         with pytest.warns(UserWarning, match="does not compile on cpu: Python.h: no such file$"):
-            assert not worth_compiling("auto", HERE, 10**9, **SMALL)
-        assert worth_compiling(True, HERE, 1, **SMALL)  # who asks for it hears of it when it fails
+            assert not should_compile("auto", HERE, 10**9, **SMALL)
+        assert should_compile(True, HERE, 1, **SMALL)  # who asks for it hears of it when it fails
     finally:
         compile_policy.compiles.cache_clear()
 
 
 def test_the_wish_is_obeyed():
-    assert worth_compiling(True, HERE, 1, **SMALL)
-    assert not worth_compiling(False, HERE, 10**9, **SMALL)
+    assert should_compile(True, HERE, 1, **SMALL)
+    assert not should_compile(False, HERE, 10**9, **SMALL)
 
 
 @pytest.mark.parametrize(("word", "expected"), [("auto", "auto"), ("true", True), ("false", False)])

@@ -165,7 +165,7 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(words: list[str], t
 @pytest.mark.parametrize("word", ["data.tokenizer=byte", "data.tokenizer=bpe", "data.vocab_size=512"])
 def test_another_tokenizer_than_the_models_cannot_be_asked_for(word: str, words: list[str], tmp_path: Path) -> None:
     source = run_folder(tmp_path / "source")
-    with pytest.raises(ConfigError, match=rf"(?s){word.split('=')[0]}: text becomes tokens as init_from=.*Leave"):
+    with pytest.raises(ConfigError, match=rf"(?s){word.split('=')[0]}: the tokenizer is the one of init_from=.*Leave"):
         fine_tune(source, tmp_path / "runs", *words, word)
 
 

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_training import Net, batch, train
 
-from longrun.training.optimizers import KINDS, OPTIMIZERS, build_optimizer, clip_gradients, schedule
+from longrun.training.optimizers import OPTIMIZERS, build_optimizer
+from longrun.training.parameters import clip_gradients
+from longrun.training.schedule import KINDS, schedule
 from model.errors import ModelError
 
 torch.set_num_threads(1)
@@ -142,7 +144,7 @@ def plans(draw) -> dict:
         "steps": steps,
         "warmup": draw(st.integers(0, steps)),
         "kind": draw(st.sampled_from(sorted(KINDS))),
-        "final": draw(st.floats(0, 1)),
+        "min_lr_ratio": draw(st.floats(0, 1)),
         "decay_fraction": draw(st.floats(0, 1)),
     }
 
@@ -157,23 +159,23 @@ def test_schedule_climbs_to_one_then_never_rises_and_ends_at_final(plan: dict):
     if warmup < steps:
         assert rates[warmup] == pytest.approx(1)
         if plan["kind"] == "cosine" or (plan["kind"] == "wsd" and round(plan["decay_fraction"] * steps)):
-            assert rates[steps] == pytest.approx(plan["final"])
+            assert rates[steps] == pytest.approx(plan["min_lr_ratio"])
     assert rates[steps] == rates[steps + 1]
 
 
 def test_schedule_values_written_out():
     assert [schedule(s, 8, warmup=3, kind="constant") for s in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert [schedule(s, 10, kind="wsd", final=0.0, decay_fraction=0.4) for s in (0, 6, 7, 8, 9, 10)] == pytest.approx(
-        [1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
-    )
-    assert [schedule(s, 4, kind="cosine", final=0.0) for s in (0, 1, 2, 3, 4)] == pytest.approx(
+    assert [
+        schedule(s, 10, kind="wsd", min_lr_ratio=0.0, decay_fraction=0.4) for s in (0, 6, 7, 8, 9, 10)
+    ] == pytest.approx([1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
+    assert [schedule(s, 4, kind="cosine", min_lr_ratio=0.0) for s in (0, 1, 2, 3, 4)] == pytest.approx(
         [1.0, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0.0]
     )
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
-    [({"kind": "linear"}, "cosine, wsd, constant"), ({"warmup": 11}, "11"), ({"final": 2}, "final=2")],
+    [({"kind": "linear"}, "cosine, wsd, constant"), ({"warmup": 11}, "11"), ({"min_lr_ratio": 2}, "min_lr_ratio=2")],
 )
 def test_bad_schedules_are_refused(options: dict, word: str):
     with pytest.raises(ModelError, match=word):
