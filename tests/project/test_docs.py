@@ -1,4 +1,4 @@
-"""The documentation does what it says: marked commands and snippets are run, in order, in a copy of the repository.
+"""Execute the marked commands and snippets of the documentation, in order, in a copy of the repository.
 
     <!-- run -->  or <!-- run: slow -->      the fenced block below is executed (sh or python)
     <!-- run: lm_eval -->                    likewise, where lm_eval is installed
@@ -35,6 +35,9 @@ esac
 """
 
 
+NEW = {"log_bias", "truncated", "strided", "count", "NAME"}  # what the pages add, and a placeholder
+
+
 class Block(NamedTuple):
     mark: str
     language: str
@@ -43,6 +46,16 @@ class Block(NamedTuple):
 
 def blocks(page: Path) -> list[Block]:
     return [Block(*found) for found in BLOCK.findall(page.read_text())]
+
+
+def sections(page: Path) -> dict[str, list[Block]]:
+    """The blocks below each heading of the second level; headings without blocks are left out."""
+    parts = re.split(r"^## (.+)$", page.read_text(), flags=re.MULTILINE)
+    pairs = zip(parts[1::2], parts[2::2], strict=True)
+    return {title: matches for title, text in pairs if (matches := [Block(*m) for m in BLOCK.findall(text)])}
+
+
+SECTIONS = sections(ROOT / "docs" / "add-anything.md")
 
 
 @pytest.fixture
@@ -66,7 +79,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def execute(block: Block, folder: Path) -> str:
-    """What a block prints. It must end well."""
+    """Run a block, or write its file. Returns the standard output; fails on an exit code other than 0."""
     if block.mark.startswith("file: "):
         path = folder / block.mark.removeprefix("file: ")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +122,19 @@ def test_a_scheme_is_one_file_and_one_yaml(copy: Path):
     assert any("\nlog_bias\n" in f"\n{text}" for text in said)
     passed = [int(found[1]) for text in said if (found := re.search(r"(\d+) passed", text))]
     assert passed[0] >= 8
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+@pytest.mark.slow
+def test_any_part_is_one_file_and_one_yaml(copy: Path, title: str):
+    """Each example of docs/add-anything.md works on its own."""
+    section = SECTIONS[title]
+    assert any(block.mark.startswith("file: ") for block in section)
+    assert any(block.mark == "run" for block in section)
+    printed = "".join(execute(block, copy) for block in section)
+    assert list(copy.glob("*/*/done"))
+    if "pytest" in "".join(block.text for block in section):
+        assert int(re.search(r"(\d+) passed", printed)[1]) >= 1
 
 
 def test_data_in_the_documentation(copy: Path):
@@ -194,13 +220,29 @@ def test_every_command_names_what_exists(page: Path):
     """Those that are not run, too: scripts, and the groups and names of `train.py`."""
     text = page.read_text().replace("\\\n", " ")
     for name in re.findall(r"python -m scripts\.([\w.]+\w)", text):
-        assert (ROOT / "scripts" / f"{name.replace('.', '/')}.py").is_file(), name
+        assert name == "NAME" or (ROOT / "scripts" / f"{name.replace('.', '/')}.py").is_file(), name
     for words in re.findall(r"^(?:python|torchrun.*?) train\.py ([^#\n`]*)", text, re.MULTILINE):
         for word in parse(re.sub(r"[\"']", "", words).split()).overrides:
             group, _, names = word.partition("=")
             if (ROOT / "configs" / group).is_dir() and "/" not in group:
-                unknown = set(names.split(",")) - set(options(group)) - {"log_bias", "NAME"}
+                unknown = set(names.split(",")) - set(options(group)) - NEW
                 assert not unknown or "$" in names, word
+
+
+PATHS = re.compile(r"(?:configs|data|docs|longrun|model|scripts|tests)/[\w./*-]*\w|\b(?:train|eval)\.py")
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs/decisions").glob("*.md"))], ids=str
+)
+def test_paths_in_backticks_exist(page: Path):
+    """Paths of the repository in prose. A pattern has to match a file; examples and NAME are left out."""
+    text = page.read_text()
+    examples = {block.mark.removeprefix("file: ") for block in blocks(page)}
+    for code in re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)):
+        path = code.removesuffix("/")
+        if PATHS.fullmatch(path) and path not in examples and Path(path).stem not in NEW:
+            assert list(ROOT.glob(path)), f"{page.name}: {code}"
 
 
 def test_readme_starts_with_what_to_do():
