@@ -35,7 +35,17 @@ esac
 """
 
 
-NEW = {"log_bias", "truncated", "strided", "count", "NAME"}  # what the pages add, and a placeholder
+NEW = {
+    "log_bias",
+    "truncated",
+    "strided",
+    "count",
+    "csv_rows",
+    "digit_bpe",
+    "skip_first",
+    "adafactor",
+    "NAME",
+}  # what the pages add, and a placeholder
 
 
 class Block(NamedTuple):
