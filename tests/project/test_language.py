@@ -51,7 +51,7 @@ ROOMS = {
 QUANTITIES = (
     r"(?:bits?|nats?|ids?|tokens?|bytes?|positions?|FLOPs?|seconds?|ms|steps?|rows?|copy|copies|messages?|[kMG]i?B|"
     r"processes|windows?|objects?|numbers?|entry|entries|values?|files?|"
-    r"an? (?:\w+)|one \w+)"
+    r"(?:an?|one) (?!(?:on|in|at|of|with|for|to|is|as|by|per|and|or|if|when|from|than)\b)\w+)"
 )
 UNITS = (
     r"(?:bytes?|tokens?|seconds?|steps?|GPUs?|layers?|rows?|lines?|documents?|windows?|heads?|quer(?:y|ies)|keys?|"
@@ -264,7 +264,7 @@ ORDINARY = [
     "Bits per byte compare across tokenizers; one file per scheme.",
     "Give each token a position.",
     "The question is answered by the digit beside the key.",
-    "Two a's and one b.",
+    "There are two on a CPU and one on a GPU.",
 ]
 
 
