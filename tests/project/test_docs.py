@@ -55,7 +55,7 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    return [Block(*found) for found in BLOCK.findall(page.read_text())]
+    return [Block(*match) for match in BLOCK.findall(page.read_text())]
 
 
 def sections(page: Path) -> dict[str, list[Block]]:
@@ -114,23 +114,23 @@ def execute(block: Block, folder: Path) -> str:
 
 
 def every_block(page: str, folder: Path, slow: bool = True) -> list[str]:
-    left_out = {"run: lm_eval"} | (set() if slow else {"run: slow"})
-    found = [block for block in blocks(ROOT / page) if block.mark not in left_out]
-    assert found
-    return [execute(block, folder) for block in found]
+    skipped = {"run: lm_eval"} | (set() if slow else {"run: slow"})
+    selected = [block for block in blocks(ROOT / page) if block.mark not in skipped]
+    assert selected
+    return [execute(block, folder) for block in selected]
 
 
 def test_a_scheme_is_one_file_and_one_yaml(copy: Path):
     """README.md and docs/add-a-scheme.md have the same example, and it is all that has to be written."""
-    said = every_block("docs/add-a-scheme.md", copy)
+    printed = every_block("docs/add-a-scheme.md", copy)
     files = [block for block in blocks(ROOT / "docs/add-a-scheme.md") if block.mark.startswith("file: ")]
     assert files == [block for block in blocks(ROOT / "README.md") if block.mark.startswith("file: ")]
     assert sum(len(block.text.splitlines()) for block in files) <= 30
     assert len(list(copy.glob("runs/log_bias-*/done"))) == 2
     assert len(list(copy.glob("runs/log_bias-*/eval/sliding.json"))) == 1
     assert (copy / "pictures" / "log_bias.png").stat().st_size > 5000
-    assert any("\nlog_bias\n" in f"\n{text}" for text in said)
-    passed = [int(found[1]) for text in said if (found := re.search(r"(\d+) passed", text))]
+    assert any("\nlog_bias\n" in f"\n{text}" for text in printed)
+    passed = [int(match[1]) for text in printed if (match := re.search(r"(\d+) passed", text))]
     assert passed[0] >= 8
 
 
@@ -148,9 +148,9 @@ def test_any_part_is_one_file_and_one_yaml(copy: Path, title: str):
 
 
 def test_data_in_the_documentation(copy: Path):
-    said = every_block("docs/data.md", copy, slow=False)
-    assert "documents; " in said[-1]
-    assert "{'lines that are no rows skipped': 1}" in said[-1]
+    printed = every_block("docs/data.md", copy, slow=False)
+    assert "documents; " in printed[-1]
+    assert "{'lines that are no rows skipped': 1}" in printed[-1]
     assert len(list(copy.glob("runs/rope-tiny-text-*/done"))) == 1
 
 
@@ -166,8 +166,8 @@ def test_all_sources_in_the_documentation(copy: Path):
 
 @pytest.mark.slow
 def test_fine_tuning_in_the_documentation(copy: Path):
-    said = "".join(every_block("docs/finetune-and-extend.md", copy))
-    assert "as a llama" in said
+    printed = "".join(every_block("docs/finetune-and-extend.md", copy))
+    assert "as a llama" in printed
     assert len(list(copy.glob("longer/*/done"))) == 2
     assert len(list(copy.glob("longer-hf/rope.yarn-checkpoint-*-L128-*/done"))) == 1
     assert (copy / "longer" / "report.html").is_file()
@@ -177,17 +177,17 @@ def test_fine_tuning_in_the_documentation(copy: Path):
 
 @pytest.mark.slow
 def test_python_in_the_documentation(copy: Path):
-    said = "".join(every_block("docs/from-python.md", copy))
-    assert "1024 tokens of context" in said
-    assert "exported as longrun" in said
-    assert float(re.search(r"difference of the logits: (\S+)", said)[1]) < 1e-4
-    assert "'name': 'rope'" in said
+    printed = "".join(every_block("docs/from-python.md", copy))
+    assert "1024 tokens of context" in printed
+    assert "exported as longrun" in printed
+    assert float(re.search(r"difference of the logits: (\S+)", printed)[1]) < 1e-4
+    assert "'name': 'rope'" in printed
 
 
 @pytest.mark.slow
 def test_export_in_the_documentation(copy: Path):
-    said = "".join(every_block("docs/ecosystem.md", copy))
-    assert "written to exported, as a llama" in said
+    printed = "".join(every_block("docs/ecosystem.md", copy))
+    assert "written to exported, as a llama" in printed
     assert (copy / "exported" / "eval" / "fixed_targets.json").is_file()
 
 
@@ -196,19 +196,21 @@ def test_lm_eval_in_the_documentation(copy: Path):
     """lm_eval brings fifty packages and is none of ours: this runs where somebody has installed it."""
     pytest.importorskip("lm_eval")
     every_block("docs/ecosystem.md", copy)
-    said = "".join(execute(block, copy) for block in blocks(ROOT / "docs/ecosystem.md") if block.mark == "run: lm_eval")
-    measured = float(re.search(r"bits_per_byte\s*\|\S*\s*\|\s*([0-9.]+)", said)[1])
+    printed = "".join(
+        execute(block, copy) for block in blocks(ROOT / "docs/ecosystem.md") if block.mark == "run: lm_eval"
+    )
+    measured = float(re.search(r"bits_per_byte\s*\|\S*\s*\|\s*([0-9.]+)", printed)[1])
     assert 1 < measured < 9
 
 
 @pytest.mark.slow
 def test_the_first_hour(copy: Path):
-    said = "".join(every_block("docs/quickstart.md", copy))
-    assert "nothing to do" in said
+    printed = "".join(every_block("docs/quickstart.md", copy))
+    assert "nothing to do" in printed
     assert len(list(copy.glob("*runs/*/done"))) == 4
     assert {path.stem for path in copy.glob("runs/rope-*/eval/*.json")} >= {"sliding", "per_position"}
     assert (copy / "runs" / "report.html").is_file()
-    assert "torch.Size([2, 300, 512])" in said
+    assert "torch.Size([2, 300, 512])" in printed
 
 
 @pytest.mark.slow
