@@ -78,7 +78,7 @@ class Source:
 
     @property
     def location(self) -> Any:
-        """Where the text lies, for messages."""
+        """Location of the text, for messages."""
         return self.options.get("path") or self.options["source"]
 
     def tokenizer(self, model_tokenizer: Tokenizer | None) -> Tokenizer | None:

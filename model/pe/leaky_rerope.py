@@ -29,7 +29,7 @@ class LeakyRerope(Regions):
 
     @classmethod
     def options_for_length(cls, shape: Shape, options: dict[str, Any], length: int) -> dict[str, Any]:
-        """Where `factor` is null: the smallest that keeps all distances below the training length."""
+        """Set a null `factor` to the smallest that keeps all distances below the training length."""
         if options["factor"] is not None:
             return options
         window, last = keys(options["window"], shape, "pe.window"), shape.train_length - 1

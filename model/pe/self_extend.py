@@ -30,7 +30,7 @@ class SelfExtend(Regions):
 
     @classmethod
     def options_for_length(cls, shape: Shape, options: dict[str, Any], length: int) -> dict[str, Any]:
-        """Where `group` is null: the smallest that keeps all distances within half of the training length.
+        """Set a null `group` to the smallest that keeps all distances within half of the training length.
 
         The paper found that to work. Nothing is grouped up to the training length.
         """
