@@ -20,11 +20,11 @@ from typing import IO, Any
 
 import yaml
 
-from longrun.runs.environment import environment
 from longrun.base.errors import ConfigError
 from longrun.base.files import atomic_write
 from longrun.base.locks import read_holder, try_lock, write_holder
 from longrun.config.schema import TrainConfig
+from longrun.runs.environment import environment
 from model.extension.registry import first_form
 from model.old_keys import rename_all, with_old_names
 

@@ -71,7 +71,7 @@ SECTIONS = sections(ROOT / "docs" / "add-anything.md")
 def copy(tmp_path: Path) -> Path:
     """The repository without its history, its corpus cut to forty files, and a `python` that keeps runs small."""
     folder = tmp_path / "longrun"
-    ignored = shutil.ignore_patterns("__pycache__", "gallery", "golden")
+    ignored = shutil.ignore_patterns("__pycache__", "golden")
     for name in ("configs", "data", "longrun", "model", "scripts", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("train.py", "eval.py", "pyproject.toml", "README.md"):
@@ -233,7 +233,7 @@ def test_every_command_names_what_exists(page: Path):
     for name in re.findall(r"python -m scripts\.([\w.]+\w)", text):
         assert name == "NAME" or (ROOT / "scripts" / f"{name.replace('.', '/')}.py").is_file(), name
     for words in re.findall(r"^(?:python|torchrun.*?) train\.py ([^#\n`]*)", text, re.MULTILINE):
-        for word in parse(re.sub(r"[\"']", "", words).split()).overrides:
+        for word in parse(re.sub(r"[\"']|--help", "", words).split()).overrides:
             group, _, names = word.partition("=")
             if (ROOT / "configs" / group).is_dir() and "/" not in group:
                 unknown = set(names.split(",")) - set(options(group)) - NEW
