@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from origins import SIZES, SMALL, only, run_folder
 from training_runs import write_corpus
 
 from data.tokenizers.bpe import train_bpe
@@ -19,27 +19,11 @@ from model.errors import ModelError
 from model.hf import save_hf
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZES = {"layers": 2, "width": 32, "heads": 4}
-SMALL = [
-    "train.length=16", "train.steps=2", "train.batch=4", "train.log_every=1", "train.valid_every=2",
-    "train.valid_windows=4", "train.precision=fp32", "train.threads=1", "tracker=off", "eval.ratios=[1,2]",
-    "eval.targets=8", "eval.documents=4", "eval.control=false", "data=text", "optim.lr=0.0001",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return write_corpus(tmp_path_factory.mktemp("corpus"), files=20, words=1500)
-
-
-def run_folder(folder: Path, pe: str = "rope", **options) -> Path:
-    """What train.py leaves of a run at length 16, with a tokenizer of 300 tokens."""
-    model = build(300, 16, SIZES, pe, **options)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    checkpoint.save(folder / "checkpoints", 1, model, optimizer, {"model": model.config})
-    (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"name": "mine"}, "train": {"length": 16}}))
-    train_bpe(["one two three four " * 30, "".join(map(chr, range(32, 300)))], 300).save(folder)
-    return folder
 
 
 def command(script: str, *arguments: str, expect: int = 0) -> str:
@@ -48,11 +32,6 @@ def command(script: str, *arguments: str, expect: int = 0) -> str:
     )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def only(root: Path) -> Path:
-    (folder,) = (path.parent for path in root.glob("*/config.yaml"))
-    return folder
 
 
 def difference(one: Path, other: Path) -> float:

@@ -31,18 +31,18 @@ WINDOW = RECORD | {"extension": "window"}
 
 
 def test_columns_of_the_table_of_runs() -> None:
-    found = wandb_metrics.columns(RECORD)
+    found = wandb_metrics.summary_columns(RECORD)
     assert found == pytest.approx(
         {"ppl@1x": math.e, "ppl@2x": math.exp(1.05), "ppl@4x": math.exp(1.5), "ppl@4x/ppl@1x": math.exp(0.5),
          "usable_length": 16}
     )  # fmt: skip
-    assert set(wandb_metrics.columns(WINDOW)) == {f"window/{key}" for key in found}
+    assert set(wandb_metrics.summary_columns(WINDOW)) == {f"window/{key}" for key in found}
     answers = RECORD | {"protocol": "exact_match", "rows": [{"length": 8, "exact": 0.5, "ppl": 2.0, "nll": 0.7}]}
-    assert wandb_metrics.columns(answers) == {"exact_match/exact@1x": 0.5}
+    assert wandb_metrics.summary_columns(answers) == {"exact_match/exact@1x": 0.5}
 
 
 def test_cells_hold_every_row() -> None:
-    table = wandb_metrics.cells([RECORD, WINDOW])
+    table = wandb_metrics.table_rows([RECORD, WINDOW])
     assert len(table) == 10
     assert table[0][:3] == ["fixed_targets", "none", 4]
     assert table[-1] == ["fixed_targets", "window", 64, None, None, None, None, None]
@@ -77,8 +77,11 @@ def test_the_panels_show_what_is_logged() -> None:
     panels = [panel for section in made.sections for panel in section.panels]
     shown = {y for panel in panels for y in getattr(panel, "y", None) or []}
     logged = {
-        key for row in RECORD["rows"][:1] for record in (RECORD, WINDOW) for key in wandb_metrics.point(record, row)
+        key
+        for row in RECORD["rows"][:1]
+        for record in (RECORD, WINDOW)
+        for key in wandb_metrics.curve_point(record, row)
     }
     assert {key for key in shown if key.startswith("extrapolation")} - logged == {"extrapolation/exact_match/exact"}
     bars = {panel.metrics[0] for panel in panels if hasattr(panel, "metrics")}
-    assert bars <= set(wandb_metrics.columns(RECORD))
+    assert bars <= set(wandb_metrics.summary_columns(RECORD))

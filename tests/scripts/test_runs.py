@@ -10,6 +10,7 @@ from tiny_configs import ROOT, config
 
 from longrun.base.errors import ConfigError
 from longrun.config.cross_checks import eval_config
+from longrun.evaluation.protocols import registry as protocols
 from longrun.runs.listing import config_difference, find_runs
 from longrun.runs.run_folder import RunFolder, resolve_run
 from scripts import runs
@@ -92,7 +93,7 @@ def eval_config_run(changes: dict) -> str | None:
 
     values = yaml.safe_load((ROOT / "configs" / "eval.yaml").read_text())
     values |= yaml.safe_load((ROOT / "configs" / "eval" / "default.yaml").read_text())
-    values = {key: value for key, value in values.items() if key not in ("defaults", "hydra")}
+    values = protocols.defaults() | {key: value for key, value in values.items() if key not in ("defaults", "hydra")}
     return eval_config(values | {"extension": "none"} | changes).run
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hf_tokenizers import byte_level, folder
+from origins import SIZES, SMALL, only, run_folder
 from safetensors.torch import load_file, save_file
-from test_data_foreign import byte_level, folder
-from test_init_from import SIZES, SMALL, only, run_folder
 from training_runs import assert_same, write_corpus
 
 import train
@@ -157,7 +157,7 @@ def test_a_foreign_tokenizer_comes_along(words: list[str], tmp_path: Path) -> No
 
 def test_a_tokenizer_with_more_ids_than_the_model_is_refused(words: list[str], tmp_path: Path) -> None:
     source = hf_folder(tmp_path / "hf", vocabulary=260)
-    with pytest.raises(ModelError, match=r"hf: its tokenizer has \d+ ids, and its model knows 260"):
+    with pytest.raises(ModelError, match=r"hf: its tokenizer has \d+ ids, and its model has 260 embeddings"):
         fine_tune(source, tmp_path / "runs", *words)
     assert not list((tmp_path / "runs").iterdir())
 
