@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention.dispatch import flex_passes_self_test
+from .attention.dispatch import prepare_compiling
 from .attention.kv_cache import KVCache, LayerCache
 from .attention.layer import Attention, LayerInputs
 from .attention.logits import SharedAcrossLayers
@@ -129,8 +129,7 @@ class Transformer(nn.Module):
     def compile(self, **options) -> None:
         """torch.compile the loss from the first layer on. Positions, angles and biases stay in eager mode: plans draw
         in Python, and the compiler would compute angles and biases anew in every layer."""
-        if self.embedding.weight.is_cuda:
-            flex_passes_self_test(self.embedding.weight.device)  # cannot be traced, so it runs before
+        prepare_compiling(self.embedding.weight.device)
         self.compiled = torch.compile(Transformer._mean_loss, **options)
 
     def loss(self, tokens: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:

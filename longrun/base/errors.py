@@ -6,7 +6,7 @@ class UserError(ValueError):
 
 
 class ConfigError(UserError):
-    """The configuration asks for something that cannot be run."""
+    """A configuration that cannot be run."""
 
 
 class DataError(UserError):

@@ -1,4 +1,4 @@
-"""Where the repository and its YAML files are."""
+"""Paths of the repository and of its YAML files."""
 
 from pathlib import Path
 

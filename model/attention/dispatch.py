@@ -95,11 +95,18 @@ def flex_is_worthwhile(q: Tensor) -> bool:
     return fits and _flex_passes(q.device)
 
 
-@torch.compiler.assume_constant_result
 def _flex_passes(device: torch.device) -> bool:
-    """`flex_passes_self_test` as a constant of a compiled graph: the check itself cannot be traced, so it must run
-    before."""
     return flex_passes_self_test(device)
+
+
+def prepare_compiling(device: torch.device) -> None:
+    """Make the self-test a constant of compiled graphs: it cannot be traced, so it runs here, before.
+
+    Not a decorator, which would import torch._dynamo, seconds of every start of a command.
+    """
+    if device.type == "cuda":
+        flex_passes_self_test(device)
+    torch.compiler.assume_constant_result(_flex_passes)
 
 
 @cache

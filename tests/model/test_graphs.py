@@ -86,6 +86,8 @@ def test_a_graph_takes_the_answer_about_the_kernel_as_given(monkeypatch: pytest.
     asked = []
     monkeypatch.setattr(dispatch, "flex_passes_self_test", lambda device: not asked.append(device))
 
+    dispatch.prepare_compiling(torch.device("cpu"))
+
     @torch.compile(backend="eager", fullgraph=True)
     def step(x: torch.Tensor) -> torch.Tensor:
         return x + 1 if dispatch._flex_passes(x.device) else x
