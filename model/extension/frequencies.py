@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..pe.base import PositionEncoding
 from ..pe.common.regions import Regions
-from ..pe.common.scaling import Scaling
+from ..pe.common.rotation import Scaling
 from ..pe.rope import Rope
 from ..shape import Shape
 from .base import Extension, checked_factor, clone

@@ -5,8 +5,7 @@ from torch import Tensor
 
 from ..shape import Shape
 from .base import Context, PositionEncoding, TokenState, require
-from .common.rotation import angles, frequencies, rotate
-from .common.scaling import Scaling
+from .common.rotation import Scaling, angles, frequencies, rotate
 
 
 class Rope(PositionEncoding):
@@ -22,9 +21,7 @@ class Rope(PositionEncoding):
 
     relative = True
     cacheable_keys = True
-    is_pure_rotation = (
-        True  # rotates queries and keys by their positions and does nothing else; region schemes need that
-    )
+    is_pure_rotation = True  # no other hook acts; region schemes need that
 
     def __init__(self, shape: Shape, *, base: float, layout: Literal["half", "interleaved"], partial: float):
         super().__init__(shape)

@@ -54,3 +54,14 @@ def rotate(x: Tensor, rotation: Rotation, layout: str) -> Tensor:
     out = torch.cat((a, b), -1) if layout == "half" else torch.stack((a, b), -1).flatten(-2)
     out = out.to(x.dtype)
     return out if rest.shape[-1] == 0 else torch.cat((out, rest), -1)
+
+
+class Scaling:
+    """The hook of all context extensions, here the identity.
+
+    Frequencies float64 (r/2,) and the tokens so far -> the frequencies to use, and the amplitude of cos and sin. The
+    formulas are in model/extension.
+    """
+
+    def __call__(self, frequencies: Tensor, total_length: int) -> tuple[Tensor, float]:
+        return frequencies, 1.0
