@@ -197,7 +197,7 @@ def test_decoding_with_a_cache_uses_positions_drawn_once(name: str) -> None:
 @pytest.mark.parametrize("name", ALWAYS_RANDOM)
 def test_a_cache_of_unknown_size_is_refused(name: str) -> None:
     network = model("rope", name).eval()
-    for capacity, said in ((None, "unknown"), (8, "for 8 tokens")):
+    for capacity, said in ((None, "unknown"), (8, "capacity of this cache is 8")):
         memory = network.new_cache(capacity=capacity)
         with pytest.raises(ModelError, match=said) as refusal:
             network(text(1, 9), cache=memory, generator=seeded(0))

@@ -12,6 +12,7 @@ import torch
 import yaml
 from training_runs import ROOT, command, only_run, rows, run, torchrun, write_corpus
 
+from longrun.config import compose, cross_checks, schema
 from model import build, load
 from model.hf import load_hf, save_hf
 from model.pe.registry import names
@@ -65,12 +66,18 @@ def test_a_record_has_its_fields(root: Path) -> None:
     assert len(tokens) == sum(row["tokens"] for row in record["rows"])
 
 
+def test_eval_measures_with_an_extension(root: Path, tmp_path: Path) -> None:
+    words = ["protocol=sliding", "stride=8", "lengths=[16,32]", "documents=2", "extension=pi", "control=false"]
+    python("eval.py", f"run={only_run(root)}", *words, f"out={tmp_path}")
+    assert [path.name for path in tmp_path.glob("*.json")] == ["sliding-pi.json"]
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_eval_has_the_protocols(root: Path, tmp_path: Path, protocol: str) -> None:
-    words = ["lengths=[16,32]", "documents=2", *PROTOCOLS[protocol], "extension=pi", "control=false", f"out={tmp_path}"]
-    python("eval.py", f"run={only_run(root)}", f"protocol={protocol}", *words)
-    names = {path.name for path in tmp_path.glob("*.json")}
-    assert f"{protocol}-pi.json" in names
+def test_eval_has_the_protocols(root: Path, protocol: str) -> None:
+    """Composed and checked as by the command; tests/evaluation measures with each."""
+    arguments = compose.parse([f"run={only_run(root)}", f"protocol={protocol}", *PROTOCOLS[protocol]])
+    values = compose.compose("eval", schema.EvalRunConfig, arguments, lambda values: None)
+    assert cross_checks.eval_config(values).protocol == protocol
 
 
 def test_a_sweep_skips_what_is_done(root: Path, text: list[str]) -> None:
