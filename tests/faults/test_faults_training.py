@@ -195,9 +195,10 @@ def test_f5_a_full_disk(corpus: list[str], tmp_path: Path, left: int, every: int
     """While saving (room for the first checkpoints), and while logging."""
     words = [*corpus, "pe=rope", "train.steps=400", f"checkpoint.every={every}", "checkpoint.keep=100"]
     arguments = [str(tmp_path), str(left), *words, "eval_at_end=false", f"root={tmp_path}"]
+    path = os.pathsep.join(map(str, [ROOT, ROOT / "tests" / "helpers", ROOT / "tests" / "faults"]))
     done = subprocess.run(
         [sys.executable, "-c", DISK, *arguments], capture_output=True, text=True, timeout=200,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, ROOT / "tests" / "helpers", ROOT / "tests" / "faults"]))},
+        env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
     if done.returncode == 77:
         pytest.skip("this machine lets nobody mount; test_f5_a_file_that_may_not_grow covers the handling")
