@@ -97,17 +97,17 @@ def main(config: TrainConfig) -> int:
 
 def run_training(config: TrainConfig, folder: RunFolder, ranks: DistEnv) -> int:
     """Train or continue the run of a configuration. Returns the exit code: 0, or 128 + the signal that stopped it."""
-    found = checkpoint.newest(folder.path / "checkpoints")
-    distributed.require_same("the step to continue from", found.step if found else None)
-    trainer = set_up(config, ranks, found)
-    if found:
-        resume(trainer, found)
+    newest = checkpoint.newest(folder.path / "checkpoints")
+    distributed.require_same("the step to continue from", newest.step if newest else None)
+    trainer = set_up(config, ranks, newest)
+    if newest:
+        resume(trainer, newest)
     if ranks.is_main:
         folder.create(config)
         trainer.data.tokenizer.save(folder.path)
     with Tracker(config, folder, active=ranks.is_main, run_info=run_info(trainer)) as tracker:
         tracker.resume(trainer.progress.step)
-        tracker.say(f"{'continuing' if found else 'training'} {folder.path} from step {trainer.progress.step}")
+        tracker.say(f"{'continuing' if newest else 'training'} {folder.path} from step {trainer.progress.step}")
         with Signals() as signals:
             stopped = loop(trainer, folder.path, tracker, signals)
         if stopped:
@@ -139,7 +139,7 @@ def finish(trainer: Trainer, folder: RunFolder, tracker: Tracker) -> None:
     tracker.say(f"finished {folder.path}")
 
 
-def set_up(config: TrainConfig, ranks: DistEnv, found: checkpoint.Checkpoint | None) -> Trainer:
+def set_up(config: TrainConfig, ranks: DistEnv, newest: checkpoint.Checkpoint | None) -> Trainer:
     """The state before the first step. Raises ModelError for a checkpoint of another run."""
     loop, optim = config.train, config.optim
     tokenizer = load_tokenizer(Path(config.init_from)) if config.init_from else None
@@ -147,8 +147,8 @@ def set_up(config: TrainConfig, ranks: DistEnv, found: checkpoint.Checkpoint | N
     batches = Prefetch(data.batches(loop.length, loop.batch, config.seed), ranks.device)
     require_measurable(config, data)
     model = new_model(config, data.tokenizer).to(ranks.device)
-    if found:  # before the slow steps below
-        found.require(**checkpoint_facts(data, model))
+    if newest:  # before the slow steps below
+        newest.require(**checkpoint_facts(data, model))
     torch.manual_seed(config.seed * 1000003 + ranks.rank)  # dropout; other random numbers have their own generators
     model.checkpoint_activations = loop.checkpoint_activations
     tokens, size = loop.batch * loop.length // ranks.world, model.parameter_count()
@@ -308,12 +308,12 @@ def save(trainer: Trainer, folder: Path) -> None:
     )
 
 
-def resume(trainer: Trainer, found: checkpoint.Checkpoint) -> None:
+def resume(trainer: Trainer, newest: checkpoint.Checkpoint) -> None:
     """Restore weights, optimizer, random numbers and progress from a checkpoint."""
-    checkpoint.load_model(found, trainer.model)
-    checkpoint.load_optimizer(found, trainer.model, trainer.optimizer)
-    checkpoint.load_rng(found, trainer.ranks.rank)
-    trainer.progress = TrainState(**found.state["progress"])
+    checkpoint.load_model(newest, trainer.model)
+    checkpoint.load_optimizer(newest, trainer.model, trainer.optimizer)
+    checkpoint.load_rng(newest, trainer.ranks.rank)
+    trainer.progress = TrainState(**newest.state["progress"])
 
 
 def checkpoint_facts(data: Dataset, model: Transformer) -> dict[str, Any]:

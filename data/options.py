@@ -1,5 +1,6 @@
 """Options of the `data` config group: their declaration, and the keys that text sources share."""
 
+import json
 import types
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -112,5 +113,5 @@ def check_yaml(
         if item.name not in options and item.default is MISSING:
             raise DataError(
                 f"{file} does not set {item.name}, an option of {where}.\n"
-                f"Add a line such as {item.name}: {item.metadata.get('example', '...')}"
+                f"Add a line such as {item.name}: {json.dumps(item.metadata.get('example', '...'))}"
             )

@@ -18,6 +18,7 @@ from longrun.base.errors import ConfigError
 from longrun.base.paths import CONFIGS
 from longrun.base.suggest import suggest
 from longrun.config import eval_overrides, init_from
+from longrun.config.schema import OptimConfig, optim_schema
 from longrun.config.validate import UnknownKey, dotted_keys, keys, show
 from longrun.training.optimizers import OPTIMIZERS
 
@@ -25,6 +26,7 @@ PLUGINS = Path(__file__).resolve().parent.parent / "launch"  # the folder with h
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 # Groups that one command may set to several names, a,b,c, and the key that then holds the list.
 LISTS = {"eval": {"extension": "extensions"}}
+KEY_OF_FOLDER = {"feed_forward": "model.mlp", "tokenizer": "data.tokenizer"}  # folders of configs/ that are no groups
 
 
 class Parser(argparse.ArgumentParser):
@@ -111,32 +113,54 @@ def plain_values(config: Any, choices: Any) -> dict[str, Any]:
     """A composed configuration as Python values, without Hydra's own part. An experiment names its wandb group."""
     from omegaconf import OmegaConf, open_dict
 
-    experiment, said = choices.get("experiment"), eval_overrides.keys(config.hydra.overrides.task)
+    experiment, cli_keys = choices.get("experiment"), eval_overrides.keys(config.hydra.overrides.task)
     with open_dict(config):
         config.pop("hydra", None)
     values = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
     if values.get("init_from") is not None:
-        init_from.drop_defaults(values, said, choices, groups("train"))
+        init_from.drop_defaults(values, cli_keys, choices, groups("train"))
     if values.get("run") is not None:
-        eval_overrides.inherit_run_config(values, said)
-    eval_overrides.check_protocol_options(values, said)
-    check_optimizer_file(choices.get("optim"))
+        eval_overrides.inherit_run_config(values, cli_keys)
+    eval_overrides.check_protocol_options(values, cli_keys)
+    check_files(choices)
     tracker = values.get("tracker")
     if isinstance(tracker, dict) and tracker.get("group") is None:
         tracker["group"] = experiment
     return values
 
 
-def check_optimizer_file(name: str | None) -> None:
-    """Raise ConfigError if configs/optim/NAME.yaml names no optimizer, or not the optimizer NAME although it exists."""
-    file = CONFIGS / "optim" / f"{name}.yaml"
-    if not file.is_file():
-        return
-    value = yaml.safe_load(file.read_text()).get("name")
-    if value != name if name in OPTIMIZERS else value not in (None, *OPTIMIZERS):
+def check_files(choices: Any) -> None:
+    """Raise ConfigError, naming the YAML file, if a selected plug-in's `name` or an optimizer's option is wrong."""
+    for group in ("pe", "positions", "extension"):
+        file = CONFIGS / group / f"{choices.get(group)}.yaml"
+        value = yaml.safe_load(file.read_text()).get("name") if file.is_file() else file.stem
+        if value != file.stem:
+            raise ConfigError(
+                f"configs/{group}/{file.name}: name is {show(value)}.\nWrite name: {file.stem}, as the file is called"
+            )
+    file = CONFIGS / "optim" / f"{choices.get('optim')}.yaml"
+    if file.is_file():
+        check_optimizer_file(file.stem, yaml.safe_load(file.read_text()))
+
+
+def check_optimizer_file(stem: str, values: dict[str, Any]) -> None:
+    """Raise ConfigError if configs/optim/STEM.yaml names no optimizer, another than its own, or an unknown option."""
+    name = values.get("name")
+    if stem in OPTIMIZERS and name != stem:
         raise ConfigError(
-            f"configs/optim/{name}.yaml: name={show(value)}, expected name: {name}, the file "
-            f"longrun/training/optimizers/{name}.py.\nThere are: {', '.join(OPTIMIZERS)}"
+            f"configs/optim/{stem}.yaml: name={show(name)}, expected name: {stem}, the file "
+            f"longrun/training/optimizers/{stem}.py"
+        )
+    if name not in (None, *OPTIMIZERS):
+        raise ConfigError(
+            f"configs/optim/{stem}.yaml: name={show(name)} is no file of longrun/training/optimizers.\n"
+            f"There are: {', '.join(OPTIMIZERS)}"
+        )
+    known = {"defaults", *keys(optim_schema(name) if name else OptimConfig)}
+    if name and (unknown := sorted(values.keys() - known)):
+        raise ConfigError(
+            f"configs/optim/{stem}.yaml: {unknown[0]} is not an option of {name} in "
+            f"longrun/training/optimizers/{name}.py.\nThere are: {', '.join(sorted(known - {'defaults'}))}"
         )
 
 
@@ -228,6 +252,8 @@ def checked_overrides(
 
 def no_group(config_name: str, name: str, value: str, names: list[str]) -> ConfigError:
     """The refusal of a group that only train.py has, such as eval.py pe=rope: the run has its encoding already."""
+    if config_name != "eval" and name in KEY_OF_FOLDER:
+        return ConfigError(f"{name}={value}: there is no key {name}.\nTry {KEY_OF_FOLDER[name]}={value}")
     if config_name != "eval":
         return UnknownKey(name, value, names)
     return ConfigError(

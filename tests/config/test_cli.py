@@ -36,6 +36,7 @@ TRAIN_REFUSED = [
     ("experiment=dmo", ["experiment=dmo", "demo"]),
     ("train.lenght=64", ["train.lenght=64", "train.length"]),
     ("steps=100", ["steps=100", "train.steps"]),
+    ("feed_forward=gelu", ["feed_forward=gelu", "model.mlp=gelu"]),
     ("lr=0.1", ["lr=0.1", "optim.lr"]),
     ("batch_size=8", ["batch_size=8", "There are:", "train"]),
     ("+foo=1", ["foo=1", "There are:"]),
@@ -321,3 +322,12 @@ def test_train_py_answers_in_two_seconds(tmp_path: Path, words: list[str], code:
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("group", ["pe", "positions", "extension"])
+def test_a_file_with_another_name_in_it_is_refused_by_its_path(group: str, monkeypatch, tmp_path: Path):
+    (tmp_path / group).mkdir()
+    (tmp_path / group / "mine.yaml").write_text("name: yours\nscheme: rope\n")
+    monkeypatch.setattr(compose, "CONFIGS", tmp_path)
+    with pytest.raises(ConfigError, match=rf"configs/{group}/mine.yaml: name is yours.\nWrite name: mine"):
+        compose.check_files({group: "mine"})

@@ -34,9 +34,9 @@ def options(name: str) -> dict[str, tuple[Any, Any]]:
 
     Raises ConfigError, naming the file, if it does not define the function that it should.
     """
-    file = FOLDER / f"{name}.py"
+    file = Path("longrun/training/optimizers", f"{name}.py")
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = ast.parse((FOLDER / file.name).read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise ConfigError(f"{file}, line {error.lineno}: {error.msg}") from None
     functions = {node.name: node.args for node in tree.body if isinstance(node, ast.FunctionDef)}
