@@ -225,3 +225,21 @@ def test_the_text_is_read_and_the_windows_selected_once_for_all_extensions(corpu
     records = evaluation.write(tmp_path, ["none", "ntk"], lambda line: None, window_control=True)
     assert [record["extension"] for record in records] == ["none", "ntk", "window"]
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("name", ["nonoverlap", "sliding", "last_k"])
+def test_every_length_is_measured_on_the_same_documents(corpus, name):
+    longest = int(np.median(np.diff(corpus.documents("test")))) - 1
+    protocol = protocols.create(name, **OPTIONS.get(name, {}))
+    short, long = (each.windows.document for each in protocol.select(corpus, [LENGTH, longest]).values())
+    assert 0 < len(set(long.tolist())) < len(corpus.documents("test")) - 1  # some are too short
+    assert set(short.tolist()) == set(long.tolist())
+
+
+def test_sliding_windows_overlap_by_half_by_default(corpus):
+    selections = [
+        protocols.create("sliding", **options).select(corpus, [LENGTH]) for options in ({}, {"stride": LENGTH // 2})
+    ]
+    default, half = (each[LENGTH].windows for each in selections)
+    assert np.array_equal(default.feed_start, half.feed_start)
+    assert np.array_equal(default.score_start, half.score_start)
